@@ -1,0 +1,1 @@
+"""Runs everything, and owns the command line."""

@@ -1,0 +1,1 @@
+"""The conformance kit: real processes held to the model, step by step."""
