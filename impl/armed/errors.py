@@ -1,0 +1,74 @@
+"""What can go wrong, by name. Every message says what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from armed.supervisor import Event
+
+# ruff: noqa: N818 - the names are part of the interface
+
+
+class ArmedError(Exception):
+    """The base of every error of this package."""
+
+
+class Unsupported(ArmedError):
+    """The platform lacks what the supervisor is made of (Linux 5.4 or later)."""
+
+
+# The supervisor's side.
+
+
+class SlotsExhausted(ArmedError):
+    """Every slot has an owner that lives or is not reaped yet."""
+
+
+class NotRunning(ArmedError):
+    """No child is started between a crash and the reset, nor once closing has begun (claim C5)."""
+
+
+class Closed(ArmedError):
+    """The supervisor has been closed, or has stopped for good."""
+
+
+class StartupFailed(ArmedError):
+    """`make_shared` raised; no child is left. The exception it raised is the cause of this one.
+
+    `events` is what happened until then and was not returned by any call.
+    """
+
+    events: tuple[Event, ...] = ()
+
+
+class CrashWhileClosing(ArmedError):
+    """A child crashed while the supervisor was closing: everything has ended, nothing was restarted.
+
+    `events` is what `close` would have returned.
+    """
+
+    events: tuple[Event, ...] = ()
+
+
+# The child's side.
+
+
+class AlreadyArmed(ArmedError):
+    """A child engages once at a time."""
+
+
+class NotArmed(ArmedError):
+    """Something was to be taken outside an engagement; nothing was acquired."""
+
+
+class StillArmed(ArmedError):
+    """Something taken was not given back, so the child stays armed until it dies (claim C4)."""
+
+
+class ForeignProcess(ArmedError):
+    """Another process than the one it belongs to used this object; nothing was done."""
+
+
+class WrongThread(ArmedError):
+    """A child engages, takes and gives back in its main thread only."""

@@ -1,0 +1,167 @@
+"""How an exit is noticed: the supervisor watches its children's pidfds, a child holds on to the supervisor's lifeline.
+
+Neither polls, installs a signal handler, starts a thread or waits for processes that are not ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import weakref
+from typing import Final
+
+with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
+    import fcntl
+
+__all__ = ["UNKNOWN", "Lifeline", "Watch", "exit_status"]
+
+UNKNOWN: Final = -0x7F
+"""The status of what is no exit, or was reaped by somebody else. No signal has this number; it is never clean."""
+
+_LONGEST_WAIT: Final = 3600.0  # seconds; epoll takes no infinity, and callers look again after it
+
+
+def exit_status(wait_status: int) -> int:
+    """Return n for an exit with status n, -n for a death by signal n (as `subprocess` does), else `UNKNOWN`.
+
+    Total: each of the 65,536 wait statuses has a meaning; stopped and continued are `UNKNOWN`. Raises `ValueError`
+    for any other number. Source: wait(2).
+    """
+    if not 0 <= wait_status <= 0xFFFF:
+        raise ValueError(f"a wait status has 16 bits, this is {wait_status:#x}: pass what waitpid() answered")
+    number = wait_status & 0x7F
+    return -number if number else wait_status >> 8  # 0x7F stands for stopped and continued
+
+
+class Watch:
+    """The pidfds of the living children in one epoll set: no cost at rest, and constant cost for each exit."""
+
+    __slots__ = ("_epoll", "_pidfds")
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
+        self._pidfds: set[int] = set()
+
+    def add(self, pid: int) -> int:
+        """Watch a child that is not reaped; return its pidfd. Raises `OSError`, then nothing is watched."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            self._epoll.register(pidfd, select.EPOLLIN)
+        except OSError:
+            os.close(pidfd)
+            raise
+        self._pidfds.add(pidfd)
+        return pidfd
+
+    def wait(self, timeout: float) -> list[int]:
+        """Return the pidfds of dead children, after `timeout` seconds (rounded up to a millisecond) at the latest."""
+        return [pidfd for pidfd, _ in self._epoll.poll(min(max(timeout, 0.0), _LONGEST_WAIT))]
+
+    def remove(self, pidfd: int) -> None:
+        """Stop watching. Unregistered first: a copy in a forked process would keep reporting it for ever."""
+        self._epoll.unregister(pidfd)
+        self._pidfds.remove(pidfd)
+        os.close(pidfd)
+
+    def close(self) -> None:
+        """Close all descriptors, whatever is still watched. In a child: only its own copies, the set is unharmed."""
+        for pidfd in self._pidfds:
+            os.close(pidfd)
+        self._pidfds.clear()
+        self._epoll.close()
+
+
+def observe(pidfd: int) -> int | None:
+    """Return the exit status of a dead child and leave it unreaped; None while it lives."""
+    return _wait(pidfd, os.WNOWAIT)
+
+
+def reap(pidfd: int) -> None:
+    """Let a dead child go: its pid may be used again from now on."""
+    _wait(pidfd, 0)
+
+
+def _wait(pidfd: int, flags: int) -> int | None:
+    try:
+        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | flags)
+    except ChildProcessError:  # reaped by a wait() of the program's own, or SIGCHLD is ignored: it is gone all the same
+        return UNKNOWN
+    if info is None:
+        return None
+    match info.si_code:
+        case os.CLD_EXITED:
+            return exit_status((info.si_status & 0xFF) << 8)
+        case os.CLD_KILLED | os.CLD_DUMPED:
+            return exit_status(info.si_status & 0x7F)
+        case _:
+            return UNKNOWN
+
+
+class Lifeline:
+    """A pipe whose write end only the supervisor has: when it dies, however it dies, the kernel closes it.
+
+    Each child asks the kernel for a SIGKILL at that moment, so a child that is busy in C code ends too. Nothing is
+    ever written. PR_SET_PDEATHSIG would follow the thread that forked, not the process.
+    """
+
+    __slots__ = ("__weakref__", "_read_end", "_write_end")
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _LIFELINES.add(self)
+        _register_hook_once()
+
+    def hold(self) -> None:
+        """Tie this process, a child, to the supervisor's life. May not return: the supervisor may be dead already."""
+        # An open file description of our own: owner and signal are its properties, and siblings have theirs.
+        own = os.open(f"/proc/self/fd/{self._read_end}", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        # "Tell me of its death" and "does it still live?" are two steps, in this order: else a death between is missed.
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._read_end, 1) == b"":
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.close(self._read_end)
+        self._read_end = -1
+
+    def let_go(self) -> None:
+        """Close the write end: in the supervisor this ends every child still there. Harmless when repeated."""
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+
+    def close(self) -> None:
+        """Close both ends. Harmless when repeated."""
+        self.let_go()
+        if self._read_end >= 0:
+            os.close(self._read_end)
+            self._read_end = -1
+
+
+# Any process that inherits a write end keeps every child alive, also one that the supervisor's program forks for
+# purposes of its own. So each fork closes them, first thing in the new process; exec does (O_CLOEXEC).
+_LIFELINES: weakref.WeakSet[Lifeline] = weakref.WeakSet()
+_hook_is_registered = False
+
+
+def _register_hook_once() -> None:
+    global _hook_is_registered
+    if not _hook_is_registered:
+        os.register_at_fork(after_in_child=_let_go_of_all)
+        _hook_is_registered = True
+
+
+def _let_go_of_all() -> None:
+    for lifeline in list(_LIFELINES):
+        lifeline.let_go()
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """Return a length of time in seconds, or raise `ValueError` if it is negative or not a number."""
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{name} is {seconds}: give a number of seconds, 0 or more")
+    return float(seconds)

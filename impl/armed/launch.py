@@ -1,0 +1,180 @@
+"""Fork, and what a child does before and after its target.
+
+The order in a child: lifeline, signals, [prelude], **exit path**, target, exit path, exit. The exit path stands before
+the target is called: whatever the target leaves open, and however it ends in Python, `Engager.finish` closes it.
+Source: PostgreSQL's fork_process, InitPostmasterChild and proc_exit; claim C13.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from armed.engagement import UNINTERRUPTED, Engager
+from armed.exits import Lifeline, Watch
+
+__all__ = ["Launch", "flush_standard_streams", "run_child", "signals_blocked"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that a child needs to know."""
+
+    target: Callable[..., object]
+    args: tuple[Any, ...]
+    shared: Any
+    slot: int
+    generation: int
+    word: memoryview
+    token: int
+    lifeline: Lifeline
+    watch: Watch
+    mask: Set[int]  # the supervisor's signal mask before the fork
+    prelude: Callable[[], object] | None  # called when all is ready, but before the exit path stands
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[Set[int]]:
+    """Keep the handlers of signals, which may raise, out of a few lines; give the mask that will be restored.
+
+    Standard signals only: Python makes an enum member of each one blocked, which for all 64 would cost 50 us.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))  # runs the handlers of what came until now
+        yield before
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # and of what came since
+
+
+def flush_standard_streams() -> None:
+    """Flush standard output and error: before a fork, or both processes would write what they hold."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def run_child(launch: Launch) -> NoReturn:
+    """Be the child from the fork to the exit, with signals blocked at first. Whatever happens, this does not return.
+
+    The status is 0 if the target returns, that of its `SystemExit` as in a Python program, else 1. The supervisor's
+    `atexit` handlers do not run in its children, and the threads of a target end with it.
+    """
+    status = 1
+    try:
+        launch.lifeline.hold()  # its write end was closed by the hook on fork
+        launch.watch.close()
+        engager = Engager(launch.slot, launch.generation, launch.word, launch.token)
+        _settle_signals(engager, launch.mask)
+        if launch.prelude is not None:
+            launch.prelude()
+        status = _live(engager, launch)
+    except BaseException as error:
+        status = _status_of(error)
+        _report(error)
+        flush_standard_streams()
+    finally:
+        os._exit(status)
+
+
+def _settle_signals(engager: Engager, mask: Set[int]) -> None:
+    """Give the signals that the supervisor uses their meaning in a child; then let them in."""
+    signal.signal(signal.SIGTERM, engager.on_sigterm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell that started the supervisor in the background ignores it
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)  # the descriptor is the supervisor's
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+
+
+def _live(engager: Engager, launch: Launch) -> int:
+    """Call the target, then go the exit path; return the exit status."""
+    outcome: tuple[int, BaseException | None] | None = None
+    try:
+        try:
+            _forget_inherited_multiprocessing()
+            outcome = _call(launch.target, (engager, launch.shared, *launch.args))
+        finally:
+            ours = _leave(engager)
+    except BaseException as late:  # of a signal handler, at a bytecode of the lines above
+        ours = _leave(engager)
+        outcome = outcome or (_status_of(late), late)
+    _wind_up(outcome[1], ours)
+    return outcome[0]
+
+
+def _call(target: Callable[..., object], args: tuple[Any, ...]) -> tuple[int, BaseException | None]:
+    try:
+        target(*args)
+    except BaseException as error:
+        return _status_of(error), error
+    return 0, None
+
+
+def _status_of(error: BaseException) -> int:
+    match error:
+        case SystemExit(code=None):
+            return 0
+        case SystemExit(code=int(code)):
+            return code & 0xFF
+        case _:
+            return 1
+
+
+def _leave(engager: Engager) -> bool:
+    """Give back what is left and disarm: the exit path. Return False in a process forked by the child.
+
+    Begins again after an exception of a signal handler; as no give-back is called twice, that comes to an end.
+    """
+    while True:
+        try:
+            return engager.finish()
+        except BaseException:
+            continue
+
+
+def _wind_up(error: BaseException | None, ours: bool) -> None:
+    """Say how the target failed, and do of a Python program's end what os._exit leaves out. Nothing here can fail."""
+    with contextlib.suppress(BaseException):
+        if error is not None:
+            _report(error)
+    with contextlib.suppress(BaseException):
+        # The feeder thread of a multiprocessing.Queue writes what was put, and is waited for. A process forked by the
+        # child has no such thread, and the processes waited for are not its own.
+        if ours and (util := sys.modules.get("multiprocessing.util")) is not None:
+            util._exit_function()
+    with contextlib.suppress(BaseException):
+        flush_standard_streams()
+
+
+def _report(error: BaseException) -> None:
+    match error:
+        case KeyboardInterrupt() | SystemExit(code=None | int()):
+            pass
+        case SystemExit(code=message):
+            print(message, file=sys.stderr)
+        case _:
+            traceback.print_exception(error)
+
+
+def _forget_inherited_multiprocessing() -> None:
+    """Do what multiprocessing does in its own children, if it is loaded: this one is not made by its Process.
+
+    Its finalizers and children are the supervisor's; its queues must learn that they have no feeder thread here.
+    """
+    with contextlib.suppress(Exception):
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            util._finalizer_registry.clear()
+            sys.modules["multiprocessing.process"].__dict__["_children"] = set()
+            util._run_after_forkers()
+
+
+# On the exit path SIGTERM is only noted: the child is leaving.
+_EXIT_PATH: Final = {_leave.__code__, _wind_up.__code__}
+UNINTERRUPTED.update(_EXIT_PATH)

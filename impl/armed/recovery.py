@@ -1,0 +1,111 @@
+"""Recovery: the others are stopped, and when all are gone a new generation begins with nothing of the last one.
+
+Nothing is repaired. Memory in which somebody died is never served again, nor is a lock that died held: a generation
+has a slot table and shared objects of its own.
+Source: PostgreSQL's HandleChildCrash and PostmasterStateMachine; claim C5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from armed.errors import StartupFailed
+from armed.slots import SlotTable
+
+with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
+    import resource
+
+__all__ = ["Deadlines", "Generation", "Mode", "begin_generation"]
+
+
+class Mode(enum.Enum):
+    """What the supervisor is about. Children are started in `RUNNING` only."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"  # a child crashed, or closing took too long: the others are made to end
+    RESETTING = "resetting"  # all are gone; the next generation is being made
+    STARTING = "starting"  # it is made and not yet served
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """All that recovery makes anew. `shared` is what `make_shared` answered, for every child of the generation."""
+
+    number: int
+    slots: SlotTable
+    shared: Any
+
+
+def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
+    """Make a slot table and shared objects from nothing. Raises `StartupFailed` when make_shared raises."""
+    slots = SlotTable(size)
+    try:
+        return Generation(number, slots, None if make_shared is None else make_shared())
+    except Exception as error:
+        slots.close()
+        raise StartupFailed(
+            f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
+        ) from error
+    except BaseException:
+        slots.close()
+        raise
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """When patience ends, on the clock of `time.monotonic`, in seconds."""
+
+    stop_at: float = math.inf  # closing: who is still there is stopped
+    kill_at: float = math.inf  # who did not stop is killed
+
+    @property
+    def next(self) -> float:
+        """The nearer one."""
+        return min(self.stop_at, self.kill_at)
+
+
+NEVER: Final = Deadlines()
+
+
+def ask_to_end(pidfds: Iterable[int]) -> None:
+    """Send SIGTERM: a child ends in the orderly way, after the take or give-back it is at."""
+    for pidfd in pidfds:
+        _send(pidfd, signal.SIGTERM)
+
+
+def stop(children: Iterable[tuple[int, int]]) -> None:
+    """Send SIGQUIT to children given as (pidfd, pid): they end at once, by its default action, without a core file."""
+    for pidfd, pid in children:
+        _forbid_core(pid)
+        _send(pidfd, signal.SIGQUIT)
+
+
+def kill(pidfds: Iterable[int]) -> None:
+    """Send SIGKILL: ends a child that is stopped or ignores SIGQUIT (PostgreSQL 9.4's SIGKILL_CHILDREN_AFTER_SECS)."""
+    for pidfd in pidfds:
+        _send(pidfd, signal.SIGKILL)
+
+
+def _send(pidfd: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # reaped by a wait() of the program's own
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def _forbid_core(pid: int) -> None:
+    """Suppress the core dump that SIGQUIT makes; done just before it, so that a genuine SIGSEGV still dumps.
+
+    A limit of 1 byte, not 0: only 1 suppresses a core that is piped to a program (core(5)). The soft limit may not
+    exceed the hard one, and RLIM_INFINITY is -1, which min() would take for the least.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.prlimit(pid, resource.RLIMIT_CORE)[1]
+        resource.prlimit(pid, resource.RLIMIT_CORE, (1 if hard else 0, hard))
+
+
