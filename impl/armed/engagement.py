@@ -24,9 +24,9 @@ import functools
 import itertools
 import mmap
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from threading import get_ident
 from types import CodeType, FrameType, TracebackType
 from typing import Final, TypeVar
 
@@ -81,7 +81,7 @@ class Engager:
         self._page.madvise(_MADV_WIPEONFORK)
         self._token: Final = memoryview(self._page).cast("Q")[:1]
         self._token[0] = token
-        self._thread: Final = threading.get_ident()
+        self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
         self._must_stop = False  # SIGTERM came and was only noted
@@ -96,7 +96,7 @@ class Engager:
 
     def __enter__(self) -> Engager:
         token = self._token[0]
-        if not token or self._is_open or self._entries or threading.get_ident() != self._thread:
+        if not token or self._is_open or self._entries or get_ident() != self._thread:
             raise self._refusal()
         # Armed first, then open: an exception between the two leaves a block that nobody ends and that blocks nothing.
         self._word[0] = token ^ _ALL_ONES
@@ -107,7 +107,7 @@ class Engager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         token = self._token[0]
-        if not token or threading.get_ident() != self._thread:
+        if not token or get_ident() != self._thread:
             raise self._refusal()
         # Closed first: from here nothing can be taken, not even by a signal handler, so what the next line sees stays.
         self._is_open = False
@@ -176,7 +176,7 @@ class Engager:
             self._obey()
 
     def _ask(self, acquire: Callable[..., T], arguments: tuple[object, ...], entry: _Entry) -> T:
-        if not self._token[0] or threading.get_ident() != self._thread:
+        if not self._token[0] or get_ident() != self._thread:
             raise self._refusal()
         if not self._is_open:
             raise NotArmed("nothing is taken outside an engagement: do it inside `with me.engage() as hold:`")
@@ -236,7 +236,7 @@ class Engager:
     def _refusal(self) -> ArmedError:
         if not self._token[0]:
             return ForeignProcess("this process was forked by the child: it does not share its slot; leave it alone")
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             return WrongThread("only the child's main thread engages, takes and gives back: do it there")
         if self._is_open:
             return AlreadyArmed("this child is engaged: end that block first; hold more things in it with hold.take()")

@@ -107,5 +107,3 @@ def _forbid_core(pid: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         hard = resource.prlimit(pid, resource.RLIMIT_CORE)[1]
         resource.prlimit(pid, resource.RLIMIT_CORE, (1 if hard else 0, hard))
-
-
