@@ -115,6 +115,8 @@ class Engager:
             self._word[0] = token
             return False
         failure, left = self._end(error)
+        if not self._token[0]:
+            raise self._refusal()
         if failure is None:
             self._obey()
             return error is not None and left is None
@@ -203,12 +205,13 @@ class Engager:
         The block is closed already. The failure is the first one that is no `Exception`, else the first.
         """
         failures: list[BaseException] = []
+        for entry in reversed(self._entries):
+            # The token is asked for each time: a give-back may fork, and come back here in both processes.
+            if entry.progress is Progress.HELD and self._token[0]:
+                error = self._give(entry, error, failures)
         token = self._token[0]
         if not token:
             return None, error
-        for entry in reversed(self._entries):
-            if entry.progress is Progress.HELD:
-                error = self._give(entry, error, failures)
         if all(entry.progress is Progress.GIVEN for entry in self._entries):
             self._word[0] = token
             self._entries.clear()

@@ -111,6 +111,7 @@ class Lifeline:
 
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.fchmod(self._read_end, 0o444)  # or children could not open it if the supervisor gave up being root
         _LIFELINES.add(self)
         _register_hook_once()
 

@@ -5,9 +5,9 @@ import os
 import resource
 import select
 import time
+import traceback
 
 import pytest
-
 from armed import Supervisor
 
 LIMIT = 20.0  # seconds that any one wait may take
@@ -81,6 +81,26 @@ def until():
         return events
 
     return until
+
+
+@pytest.fixture
+def forked():
+    """Run body() in a process forked by the test itself; its exit status is 42 if all went well. Return its pid."""
+
+    def forked(body):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                body()
+                status = 42
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        return pid
+
+    return forked
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import threading
 
 import pytest
-
 from armed import AlreadyArmed, Decision, ForeignProcess, NotArmed, StillArmed, WrongThread
 
 CLEAN, CRASH = Decision.CLEAN, Decision.CRASH
@@ -271,6 +270,45 @@ def test_a_grandchild_that_comes_back_to_the_launcher_changes_nothing(in_child, 
                 raise KeyError
             if ending == "exits":
                 raise SystemExit(0)
+
+    outcome, said = in_child(body)
+    assert (outcome.decision, outcome.status, said) == (CRASH, 0, ["armed"])
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises", "exits"])
+def test_a_grandchild_that_comes_back_out_of_a_give_back_goes_no_further(in_child, ending):
+    def body(me, say):
+        def fork():
+            pid = os.fork()
+            if pid:
+                os.waitpid(pid, 0)
+                say("armed")
+                os._exit(0)
+            if ending == "raises":
+                raise KeyError
+            if ending == "exits":
+                raise SystemExit(0)
+
+        with me.engage() as hold:
+            hold.take(list, lambda: say("given"))
+            hold.take(list, fork)
+
+    outcome, said = in_child(body)
+    assert (outcome.decision, outcome.status, said) == (CRASH, 0, ["armed"])
+
+
+def test_a_grandchild_that_comes_back_out_of_acquire_goes_no_further(in_child):
+    def body(me, say):
+        def fork():
+            pid = os.fork()
+            if pid:
+                os.waitpid(pid, 0)
+                say("armed")
+                os._exit(0)
+
+        with me.engage() as hold:
+            hold.take(list, lambda: say("given"))
+            hold.take(fork, lambda: say("given"))
 
     outcome, said = in_child(body)
     assert (outcome.decision, outcome.status, said) == (CRASH, 0, ["armed"])

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-
 from armed import Decision, decide, exit_status
 from armed.exits import UNKNOWN
 

@@ -1,0 +1,396 @@
+"""The supervisor's interface: arguments, what is refused, order of events, closing."""
+
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import armed
+import pytest
+from armed import (
+    Closed,
+    CrashWhileClosing,
+    Decision,
+    EventKind,
+    ForeignProcess,
+    Mode,
+    NotRunning,
+    SlotsExhausted,
+    StartupFailed,
+    Supervisor,
+)
+from armed.exits import Watch
+
+LIMIT = 20.0
+ROOT = str(Path(armed.__file__).parent.parent)
+
+
+def kinds(events):
+    return [event.kind.value for event in events]
+
+
+@pytest.mark.parametrize("slots", [0, -1, 2**20 + 1])
+def test_too_few_or_too_many_slots_are_refused(slots):
+    with pytest.raises(ValueError, match="1 to 1048576"):
+        Supervisor(slots)
+
+
+def generator():
+    yield 1
+
+
+@pytest.mark.parametrize("wrong", [{"slots": "4"}, {"make_shared": 3}, {"make_shared": generator}, {"stop_after": "1"}])
+def test_arguments_of_the_wrong_type_are_refused(wrong):
+    with pytest.raises(TypeError):
+        Supervisor(**wrong)
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan])
+def test_a_negative_time_is_refused(seconds):
+    with pytest.raises(ValueError, match="0 or more"):
+        Supervisor(stop_after=seconds)
+    with Supervisor() as sup:
+        for call in (sup.step, sup.run, sup.close):
+            with pytest.raises(ValueError, match="0 or more"):
+                call(seconds)
+        assert sup.mode is Mode.RUNNING
+
+
+def test_a_target_is_callable():
+    with Supervisor() as sup, pytest.raises(TypeError, match="me, shared"):
+        sup.start(3)
+
+
+def test_targets_get_their_engager_what_is_shared_and_their_arguments(gate):
+    said = gate()
+
+    def target(me, shared, *args):
+        said.open(repr((type(me).__name__, me.slot, me.generation, shared, args)).encode())
+
+    with Supervisor(make_shared=lambda: "shared") as sup:
+        child = sup.start(target, 1, "two")
+        assert said.wait() == b"('Engager', 1, 1, 'shared', (1, 'two'))"
+        assert (child.slot, child.generation, child.args, child.outcome) == (1, 1, (1, "two"), None)
+        assert sup.children == (child,)
+        assert kinds(sup.run(LIMIT)) == ["started", "exited"]
+        assert sup.children == ()
+
+
+def test_when_no_slot_is_left_starting_is_refused_and_a_reaped_child_frees_one(gate, until):
+    may_end = gate()
+    with Supervisor(slots=2) as sup:
+        first = [sup.start(lambda me, shared: may_end.wait()) for _ in range(2)]
+        with pytest.raises(SlotsExhausted, match="all 2 slots"):
+            sup.start(lambda me, shared: None)
+        may_end.open()
+        until(sup, EventKind.EXITED)
+        assert sup.start(lambda me, shared: None).slot in {child.slot for child in first}
+        may_end.open()
+        sup.run(LIMIT)
+
+
+def test_step_waits_no_longer_than_it_is_told(gate):
+    may_end = gate()
+    with Supervisor() as sup:
+        sup.start(lambda me, shared: may_end.wait())
+        assert kinds(sup.step(0)) == ["started"]
+        for timeout in (0, 0.0001, 0.05):
+            began = time.monotonic()
+            assert sup.step(timeout) == []
+            assert timeout <= time.monotonic() - began < timeout + 1
+        assert sup.run(0.01) == []
+        may_end.open()
+
+
+def test_a_failing_make_shared_fails_the_constructor():
+    def make_shared():
+        raise OSError("no memory")
+
+    with pytest.raises(StartupFailed, match="no memory") as caught:
+        Supervisor(make_shared=make_shared)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_use_after_close_is_refused_but_closing_again_is_not():
+    sup = Supervisor()
+    assert kinds(sup.close()) == ["closing", "closed"]
+    assert sup.close() == []
+    for use in (lambda: sup.start(print), lambda: sup.step(0), sup.run, sup.__enter__):
+        with pytest.raises(Closed):
+            use()
+    assert (sup.mode, sup.children, sup.generation) == (Mode.STOPPED, (), 1)
+
+
+def test_another_process_cannot_use_a_supervisor(gate, reaped):
+    said = gate()
+    with Supervisor() as sup:
+        pid = os.fork()
+        if pid == 0:
+            for use in (lambda: sup.start(print), lambda: sup.step(0), sup.run, sup.close, sup.__enter__):
+                try:
+                    use()
+                except ForeignProcess:
+                    said.open()
+            sup.__del__()
+            os._exit(0)
+        assert reaped(pid) == 0
+        assert said.wait() == b"." * 5
+        child = sup.start(lambda me, shared: None)
+        sup.run(LIMIT)
+        assert child.outcome.decision is Decision.CLEAN
+
+
+def test_closing_asks_children_to_end_and_they_give_back(gate):
+    ready, given = gate(), gate()
+
+    def target(me, shared):
+        with me.engage() as hold:
+            hold.take(ready.open, given.open)
+            signal.pause()
+
+    with Supervisor() as sup:
+        children = [sup.start(target) for _ in range(3)]
+        for _ in range(3):
+            os.read(ready.read_end, 1)
+        events = sup.close(LIMIT)
+        assert kinds(events) == ["started"] * 3 + ["closing"] + ["exited"] * 3 + ["closed"]
+        assert {child.outcome.status for child in children} == {1}
+        assert len(given.wait()) == 3
+        assert sup.mode is Mode.STOPPED
+
+
+def deaf(me, shared, ready, armed=True):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if armed:
+        me.engage().__enter__()
+    ready.open()
+    while True:
+        signal.pause()
+
+
+def test_who_does_not_end_in_time_is_stopped_and_reported_as_lost(gate):
+    ready = gate()
+    with Supervisor() as sup:
+        child = sup.start(deaf, ready)
+        ready.wait()
+        events = sup.close(0.1)
+        assert kinds(events) == ["started", "closing", "stopping", "lost", "closed"]
+        assert child.outcome.status == -signal.SIGQUIT
+
+
+def test_who_ignores_sigquit_too_is_killed(gate):
+    ready = gate()
+
+    def target(me, shared):
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        deaf(me, shared, ready)
+
+    with Supervisor(stop_after=0.1) as sup:
+        child = sup.start(target)
+        ready.wait()
+        sup.close(0)
+        assert child.outcome.status == -signal.SIGKILL
+
+
+def test_a_crash_while_closing_stops_everyone_at_once_and_restarts_nothing(gate):
+    ready = gate()
+
+    def crash(me, shared):
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        with me.engage():
+            ready.open()
+            signal.pause()
+
+    made = []
+    with Supervisor(make_shared=lambda: made.append(1)) as sup:
+        first, second = sup.start(deaf, ready), sup.start(crash)
+        for _ in range(2):
+            os.read(ready.read_end, 1)
+        began = time.monotonic()
+        with pytest.raises(CrashWhileClosing) as caught:
+            sup.close(3600)
+        assert time.monotonic() - began < LIMIT
+        events = caught.value.events
+        assert kinds(events)[2:] == ["closing", "crashed", "stopping", "lost", "closed"]
+        assert (events[3].child, events[5].child) == (second, first)
+        assert (second.outcome.status, first.outcome.status) == (0, -signal.SIGQUIT)
+        assert (sup.mode, sup.generation, made) == (Mode.STOPPED, 1, [1])
+        assert sup.close() == []
+
+
+def test_an_unclean_status_while_closing_is_a_crash_too(gate):
+    ready = gate()
+
+    def target(me, shared):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+        ready.open()
+        signal.pause()
+
+    sup = Supervisor()
+    sup.start(target)
+    ready.wait()
+    with pytest.raises(CrashWhileClosing):
+        sup.close(LIMIT)
+
+
+def test_closing_during_a_recovery_waits_for_the_end_of_children_and_resets_nothing(gate, until):
+    ready = gate()
+
+    def target(me, shared):
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        deaf(me, shared, ready)
+
+    with Supervisor(stop_after=0.2) as sup:
+        stubborn = sup.start(target)
+        ready.wait()
+        sup.start(lambda me, shared: os._exit(2))
+        until(sup, EventKind.STOPPING)
+        with pytest.raises(NotRunning):
+            sup.start(print)
+        assert kinds(sup.close()) == ["closing", "lost", "closed"]
+        assert (sup.generation, stubborn.outcome.status) == (1, -signal.SIGKILL)
+
+
+def test_nothing_is_started_once_closing_has_begun_and_an_interrupted_close_can_be_repeated(gate):
+    ready, may_end = gate(), gate()
+
+    def target(me, shared):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ready.open()
+        may_end.wait()
+
+    def interrupt(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with Supervisor() as sup:
+            child = sup.start(target)
+            ready.wait()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError):
+                sup.close(LIMIT)
+            with pytest.raises(NotRunning, match="closing"):
+                sup.start(print)
+            may_end.open()
+            assert kinds(sup.close()) == ["started", "closing", "exited", "closed"]
+            assert child.outcome.decision is Decision.CLEAN
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_supervisor_that_was_never_closed_warns_and_ends_its_children(gate, reaped):
+    alive = gate()
+
+    def target(me, shared):
+        alive.open()
+        signal.pause()
+
+    sup = Supervisor()
+    child = sup.start(target)
+    alive.wait()
+    alive.close_write_end()
+    held = [sup]
+    del sup
+    with pytest.warns(ResourceWarning, match="never closed"):
+        held.clear()
+    assert alive.wait() == b""
+    os.waitpid(child.pid, 0)
+
+
+def test_a_failed_fork_leaves_no_slot_behind(forked, reaped):
+    def body():  # in a process of its own: the limit is one of the user, and root has none
+        with Supervisor(slots=1) as sup:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+            if os.getuid() == 0:
+                os.setresuid(65534, 65534, 0)
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+            with pytest.raises(OSError, match="temporarily"):
+                sup.start(print)
+            assert (sup.children, sup.slots.word(1)) == ((), 0)
+            resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+            child = sup.start(lambda me, shared: None)
+            sup.run(LIMIT)
+            assert (child.slot, child.outcome.status) == (1, 0)
+
+    assert reaped(forked(body)) == 42
+
+
+class OutOfDescriptors(Watch):
+    """Watches until there is no descriptor left, which happens at the worst moment: between fork and pidfd_open."""
+
+    before = None
+
+    def add(self, pid):
+        if self.before is not None:
+            self.before()
+        free = os.dup(0)
+        os.close(free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            return super().add(pid)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_child_that_cannot_be_watched_is_ended_and_its_slot_released():
+    with Supervisor(slots=1) as sup:
+        sup._watch.close()
+        sup._watch = OutOfDescriptors()
+        with pytest.raises(OSError, match="Too many open files"):
+            sup.start(lambda me, shared: signal.pause())
+        assert (sup.children, sup.mode, sup.slots.word(1)) == ((), Mode.RUNNING, 0)
+
+
+def test_a_child_that_cannot_be_watched_and_was_armed_already_has_crashed(gate):
+    is_armed = gate()
+
+    def target(me, shared):
+        with me.engage():
+            is_armed.open()
+            signal.pause()
+
+    with Supervisor(slots=1) as sup:
+        sup._watch.close()
+        sup._watch = OutOfDescriptors()
+        sup._watch.before = is_armed.wait
+        with pytest.raises(OSError, match="Too many open files"):
+            sup.start(target)
+        assert sup.mode is Mode.STOPPING
+        assert kinds(sup.step(LIMIT)) == ["crashed", "stopping", "reset", "running"]
+
+
+def test_the_package_is_importable_where_the_supervisor_is_not_supported():
+    program = """
+import sys
+for name in ("fcntl", "resource"):
+    sys.modules[name] = None  # as where there is no such module
+sys.platform = "win32"
+import armed
+assert armed.exit_status(256) == 1
+try:
+    armed.Supervisor()
+except armed.Unsupported as error:
+    print(error)
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert "Linux 5.4" in answer.stdout
+
+
+def test_the_package_needs_nothing_but_the_standard_library():
+    program = "import sys, armed; print(*{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)"
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {ROOT!r}); {program}"],
+        capture_output=True, text=True, timeout=LIMIT, check=True,
+    )  # fmt: skip
+    assert set(answer.stdout.split()) <= {"armed", "__main__"}
+
+
+def test_all_that_is_exported_exists():
+    assert all(hasattr(armed, name) for name in armed.__all__)
+    assert issubclass(armed.Unsupported, armed.ArmedError)
