@@ -68,19 +68,26 @@ def run_child(launch: Launch) -> NoReturn:
     """
     status = 1
     try:
+        try:
+            status = _be_child(launch)
+        finally:
+            os._exit(status)
+    finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
+        os._exit(status)
+
+
+def _be_child(launch: Launch) -> int:
+    try:
         launch.lifeline.hold()  # its write end was closed by the hook on fork
         launch.watch.close()
         engager = Engager(launch.slot, launch.generation, launch.word, launch.token)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()
-        status = _live(engager, launch)
     except BaseException as error:
-        status = _status_of(error)
-        _report(error)
-        flush_standard_streams()
-    finally:
-        os._exit(status)
+        _wind_up(error, ours=False)
+        return _status_of(error)
+    return _live(engager, launch)
 
 
 def _settle_signals(engager: Engager, mask: Set[int]) -> None:

@@ -1,0 +1,137 @@
+"""An exception, a SIGTERM or the end at every bytecode of the child's side: never clean while something is held.
+
+A trace function in a real child interrupts it before its nth instruction inside the package, for each n there is.
+"""
+
+import dis
+import mmap
+import os
+import signal
+import sys
+
+import pytest
+
+from armed import Decision, Engager, Supervisor, engagement, launch
+
+LIMIT = 20.0
+TRACED = {engagement.__file__, launch.__file__}
+INSIDE = {Engager._ask.__code__, Engager._give.__code__}  # a take or a give-back is under way
+HELD = slice(0, 2)
+WAS_INSIDE, WAS_REACHED = 2, 3
+
+# On 3.12 and later settrace leaves instructions out, silently.
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs sys.monitoring there: NOT RUN")
+
+
+class Interrupted(Exception):
+    """What a handler of SIGALRM may raise: an Exception like any other."""
+
+
+def throw(error):
+    raise error
+
+
+INTERRUPTIONS = {
+    "KeyboardInterrupt": lambda: throw(KeyboardInterrupt()),
+    "Exception": lambda: throw(Interrupted()),
+    "SystemExit": lambda: throw(SystemExit(0)),
+    "SIGTERM": lambda: signal.raise_signal(signal.SIGTERM),
+    "_exit": lambda: os._exit(0),
+}
+
+
+class Interruption:
+    """The prelude of a child: from there on interrupt it before its nth traced instruction."""
+
+    def __init__(self, memory, n, interrupt):
+        self.memory, self.left, self.interrupt = memory, n, interrupt
+
+    def __call__(self):
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename in TRACED:  # these have begun already
+            frame.f_trace, frame.f_trace_opcodes = self.trace_instruction, True
+            frame = frame.f_back
+        sys.settrace(self.trace_call)
+
+    def trace_call(self, frame, event, arg):
+        if frame.f_code.co_filename not in TRACED:
+            return None
+        frame.f_trace_opcodes = True
+        return self.trace_instruction
+
+    def trace_instruction(self, frame, event, arg):
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                self.memory[WAS_REACHED] = 1
+                self.memory[16:80] = f"{frame.f_code.co_name}+{frame.f_lasti}".encode().ljust(64)
+                at = frame
+                while at is not None:
+                    self.memory[WAS_INSIDE] |= at.f_code in INSIDE
+                    at = at.f_back
+                self.interrupt()
+        return self.trace_instruction
+
+
+def empty(me, memory):
+    with me.engage():
+        pass
+
+
+class Manager:
+    def __init__(self, memory):
+        self.memory = memory
+
+    def __enter__(self):
+        self.memory[1] = 1
+
+    def __exit__(self, *details):
+        self.memory[1] = 0
+
+
+def holding(me, memory):
+    with me.engage() as hold:
+        hold.take(lambda: memory.__setitem__(0, 1), lambda: memory.__setitem__(0, 0))
+        hold.enter(Manager(memory))
+
+
+def sweep(target, interruption):
+    """Return for each n in turn: the decision, whether something is held, whether a take or give-back was under way."""
+    memory, found = mmap.mmap(-1, mmap.PAGESIZE), []
+    with Supervisor(slots=1, make_shared=lambda: memory) as sup:
+        for n in range(1, 10_000):
+            memory[:4] = bytes(4)
+            child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS[interruption]))
+            sup.run(LIMIT)
+            assert child.outcome is not None, f"stuck when interrupted at {memory[16:80].decode()}"
+            if not memory[WAS_REACHED]:
+                assert child.outcome.decision is Decision.CLEAN
+                memory.close()
+                return found
+            assert child.outcome.status in (0, 1)
+            found.append((child.outcome.decision, any(memory[HELD]), bool(memory[WAS_INSIDE])))
+    raise AssertionError("no end of instructions")
+
+
+def instructions(*functions):
+    return sum(len(list(dis.get_instructions(function))) for function in functions)
+
+
+@pytest.mark.parametrize("target", [empty, holding])
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_a_child_interrupted_anywhere_is_never_clean_while_it_holds_something(target, interruption, capfd):
+    found = sweep(target, interruption)
+    decisions = [decision for decision, _, _ in found]
+    assert len(found) > instructions(Engager.engage, Engager.__enter__) / 2  # else the trace is not what it seems
+    assert decisions[0] is decisions[-1] is Decision.CLEAN
+    assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
+    if interruption == "_exit":
+        # Armed on one interval: it begins once and ends once.
+        assert sum(a is not b for a, b in zip(decisions, decisions[1:], strict=False)) == 2
+    elif interruption == "SIGTERM":
+        assert set(decisions) == {Decision.CLEAN}
+    else:
+        outside = {decision for decision, _, inside in found if not inside}
+        assert outside == {Decision.CLEAN}
+    assert "Fatal" not in capfd.readouterr().err
