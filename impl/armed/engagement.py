@@ -157,11 +157,13 @@ class Engager:
         """Give back what is left, then disarm if all is given: the exit path, called by the launcher only.
 
         Whatever the mark of the block says: an exception may have come between its stores. May be called again after
-        an exception: every give-back is called at most once. Does nothing, and returns False, in a process forked by
-        the child.
+        an exception: every give-back is called at most once. A foreign word over an idle slot is left where it is: it
+        is evidence. Does nothing, and returns False, in a process forked by the child.
         """
         self._is_open = False
-        self._end(None)
+        token = self._token[0]
+        if self._entries or self._word[0] == token ^ _ALL_ONES:
+            self._end(None)
         return bool(self._token[0])
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:

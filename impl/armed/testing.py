@@ -185,6 +185,7 @@ class _Puppet:
         self.entries = 0
 
     def before_exit_path(self) -> None:
+        self.pid = os.getpid()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # tracebacks of exceptions that are meant to happen
         os.close(null)
@@ -198,7 +199,7 @@ class _Puppet:
             self.obey_anywhere(command, None)
 
     def target(self, me: Engager, cells: Cells) -> None:
-        self.me, self.cells, self.pid = me, cells, os.getpid()
+        self.me, self.cells = me, cells
         self.reply("done")
         hold = me
         while self.ending is None:
@@ -222,7 +223,8 @@ class _Puppet:
         except ArmedError as error:
             if os.getpid() != self.pid:
                 raise
-            self.reply(f"refused: {type(error).__name__}")
+            if self.ending is None:
+                self.reply(f"refused: {type(error).__name__}")
         else:
             self.reply("done")
 
@@ -238,6 +240,7 @@ class _Puppet:
                 self.attempt(lambda command=command: self.take(hold, command))
             elif command is Command.LEAVE:
                 self.reply("done")
+                self.ending = Command.SYS_EXIT_0
                 raise SystemExit(0)
             else:
                 self.obey_anywhere(command, None)
@@ -326,6 +329,8 @@ class _Puppet:
 
     def read(self) -> Command:
         """Wait for a command; there is always one, or a signal, while the harness lives."""
+        if os.getpid() != self.pid:
+            raise SystemExit(0)  # a grandchild that came back out of a give-back: nobody tells it anything
         try:
             while b"\n" not in self.buffer:
                 if not (more := os.read(self.commands, 4096)):
@@ -339,7 +344,7 @@ class _Puppet:
         return Command(line.decode())
 
     def reply(self, text: str) -> None:
-        if self.owes_a_reply:
+        if self.owes_a_reply and os.getpid() == self.pid:
             self.owes_a_reply = False
             os.write(self.replies, text.encode() + b"\n")
 

@@ -122,10 +122,11 @@ class Monitor:
         """Explain an observed change to `after`, made by one of the processes in `by`, by a single row.
 
         Returns the trigger, or None where nothing changed. A stray write explains everything: it is passed as
-        ENVIRONMENT in `by`, leaves the slot FOREIGN, and ends with the next release. Raises LifecycleViolation.
+        ENVIRONMENT in `by` and leaves the slot FOREIGN, and a slot that was scribbled over is not followed until it is
+        released. Raises LifecycleViolation.
         """
         before, actors = self.state(slot), set(by)
-        if before is after:
+        if before is after or (before is SlotState.FOREIGN and after is not SlotState.UNUSED):
             return None
         for row in ROWS:
             if row.source is before and row.dest is after and row.who in actors:

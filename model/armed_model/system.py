@@ -272,7 +272,6 @@ def _life_of_a_child() -> tuple[Action, ...]:
     serving_or_leaving = one_of(phase[c], Phase.SERVING, Phase.LEAVING).because("at the end of a block, or on the way out")
     is_engaged = engaged[c].because("resources are taken inside an engagement only")
     has_it = holds[c].because("what is given back was taken")
-    not_spoilt = negate(failed[c]).because("after a failure nothing more is taken, and the switch stays armed for good")
     return (
         _action(
             "hook",
@@ -297,7 +296,7 @@ def _life_of_a_child() -> tuple[Action, ...]:
             "The child takes the shared resource.",
             by=CHILD_ITSELF,
             of=(c,),
-            guard=(serving, is_engaged, not_spoilt),
+            guard=(serving, is_engaged),
             effect=(holds[c].becomes(True),),
             cites=("C4",),
         ),
@@ -306,7 +305,7 @@ def _life_of_a_child() -> tuple[Action, ...]:
             "The take is cut short before its first effect.",
             by=CHILD_ITSELF,
             of=(c,),
-            guard=(serving, is_engaged, not_spoilt),
+            guard=(serving, is_engaged),
             effect=(failed[c].becomes(True),),
         ),
         _action(
@@ -314,7 +313,7 @@ def _life_of_a_child() -> tuple[Action, ...]:
             "The take is cut short after its last effect.",
             by=CHILD_ITSELF,
             of=(c,),
-            guard=(serving, is_engaged, not_spoilt),
+            guard=(serving, is_engaged),
             effect=(holds[c].becomes(True), failed[c].becomes(True)),
         ),
         _action(

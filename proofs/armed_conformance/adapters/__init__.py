@@ -1,0 +1,1 @@
+"""Implementations that the kit can be pointed at, by name."""

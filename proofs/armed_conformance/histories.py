@@ -1,0 +1,248 @@
+"""Directed histories: every exit kind in every situation that the model reaches, and the stories that must be told.
+
+The situations are computed from the model; the ways to get a child into each are written down here, and a way that does
+not lead where it says is found out, because what is counted is the model's state at the death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from armed_model.explore import explore
+from armed_model.interpret import Instance, Size, State
+from armed_model.profiles import REFERENCE
+from armed_model.system import Phase, System, engaged, failed, holds, phase
+
+from armed_conformance.lockstep import Cell, Coverage, Lockstep
+from armed_conformance.protocol import ExitKind, Implementation, Step
+
+Situation = tuple[str, bool, bool, int]
+"""What a child is just before its death: phase, engaged, failed, entries held (2: two or more)."""
+
+H, A, T, G, L = Step.HOOK, Step.ARM, Step.TAKE, Step.GIVE, Step.LEAVE
+WAYS: dict[Situation, tuple[Step, ...]] = {
+    ("starting", False, False, 0): (),
+    ("serving", False, False, 0): (H,),
+    ("serving", True, False, 0): (H, A),
+    ("serving", True, False, 1): (H, A, T),
+    ("serving", True, False, 2): (H, A, T, T),
+    ("serving", True, True, 0): (H, A, Step.TAKE_FAILS),
+    ("serving", True, True, 1): (H, A, T, Step.TAKE_FAILS),
+    ("serving", True, True, 2): (H, A, T, Step.TAKE_FAILS_LATE),
+    ("leaving", True, False, 0): (H, A, T, L, G),
+    ("leaving", True, False, 1): (H, A, T, L),
+    ("leaving", True, False, 2): (H, A, T, T, L),
+    ("leaving", True, True, 0): (H, A, T, T, L, Step.GIVE_FAILS_LATE, G),
+    ("leaving", True, True, 1): (H, A, T, Step.TAKE_FAILS, L),
+    ("leaving", True, True, 2): (H, A, T, Step.TAKE_FAILS_LATE, L),
+}
+"""How to get a child into each situation."""
+
+UNSTOPPABLE = frozenset({("leaving", False, False, 0)})
+"""Situations in which a child cannot be made to stop: an exit path that has nothing to do is through at once."""
+
+
+def situations() -> set[Situation]:
+    """Compute from the model every situation in which a child can be just before it dies."""
+    instance = Instance(System(REFERENCE), Size(1, 1))
+    seen: set[Situation] = set()
+
+    def note(before: State, after: State, who: int) -> None:
+        del before, who
+        where = instance.read(after, phase, 1)
+        if where in (Phase.STARTING, Phase.SERVING, Phase.LEAVING):
+            flags = instance.read(after, engaged, 1), instance.read(after, failed, 1)
+            for held in (1, 2) if instance.read(after, holds, 1) else (0,):
+                seen.add((where.value, *flags, held))
+
+    explore(instance, {"every situation": note})
+    return seen
+
+
+def cells_wanted(implementation: Implementation) -> set[Cell]:
+    """Return every situation x exit kind that must be seen with this implementation."""
+    wanted = set()
+    for where, is_engaged, has_failed, held in situations() - UNSTOPPABLE:
+        for kind in ExitKind:
+            if kind in implementation.cannot or (where == Phase.LEAVING.value and kind.exit.orderly):
+                continue  # who is leaving in the orderly way already can only be ended raw
+            wanted.add(Cell(where, is_engaged, has_failed, held, str(kind)))
+    return wanted
+
+
+@dataclass(frozen=True)
+class History:
+    """A directed history: its name, how many slots it needs, and what happens in it."""
+
+    name: str
+    slots: int
+    play: Callable[[Lockstep], None]
+
+
+def deaths() -> Iterator[History]:
+    """Yield a history for every situation: a child dies there in every way, a bystander is watched, service goes on."""
+    for situation, way in WAYS.items():
+        for kind in ExitKind:
+            if situation[0] == Phase.LEAVING.value and kind.exit.orderly:
+                continue
+            where, is_engaged, has_failed, held = situation
+            details = f"{'engaged' if is_engaged else 'idle'}{', spoilt' if has_failed else ''}, holding {held}"
+            yield History(f"{kind} while {where}, {details}", 2, _death(way, kind))
+
+
+def _death(way: tuple[Step, ...], kind: ExitKind) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        bystander, child = _start(lockstep), _start(lockstep)
+        _walk(lockstep, bystander, (H, A, T))
+        _walk(lockstep, child, way)
+        lockstep.end(child, kind)
+        lockstep.start()  # no slot is free: it must be refused
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _start(lockstep: Lockstep) -> int:
+    child = lockstep.start()
+    if child is None:
+        raise AssertionError("a directed history asked for a child that the model does not allow")
+    return child
+
+
+def _walk(lockstep: Lockstep, child: int, way: tuple[Step, ...]) -> None:
+    for step in way:
+        lockstep.step(child, step)
+
+
+def _serves(lockstep: Lockstep) -> None:
+    """Whatever happened, the supervisor serves: a whole life from start to clean exit."""
+    child = lockstep.start()
+    if child is not None:
+        _walk(lockstep, child, (H, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
+        lockstep.end(child, ExitKind.RETURN)
+        lockstep.supervise()
+
+
+def _two_crashes_before_the_supervisor_looks(lockstep: Lockstep) -> None:
+    one, two, three = _start(lockstep), _start(lockstep), _start(lockstep)
+    _walk(lockstep, one, (H, A, T))
+    _walk(lockstep, two, (H, A))
+    _walk(lockstep, three, (H,))
+    lockstep.end(one, ExitKind.RAW_EXIT_0)
+    lockstep.end(two, ExitKind.RAW_EXIT_1)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _a_crash_during_recovery(lockstep: Lockstep) -> None:
+    stuck, one = _start(lockstep), _start(lockstep)
+    _walk(lockstep, stuck, (H, A, T, Step.FREEZE))
+    _walk(lockstep, one, (H, A))
+    lockstep.end(one, ExitKind.RAW_EXIT_0)
+    lockstep.supervise()
+    lockstep.start()  # recovery is under way: it must be refused
+    lockstep.end(stuck, ExitKind.SIGKILL)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        child, other = _start(lockstep), _start(lockstep)
+        _walk(lockstep, child, way)
+        _walk(lockstep, other, (H, A, T, T))
+        if dead:
+            lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.stop()
+
+    return play
+
+
+def _shutdown_during_recovery(lockstep: Lockstep) -> None:
+    stuck, one = _start(lockstep), _start(lockstep)
+    _walk(lockstep, stuck, (H, Step.FREEZE))
+    _walk(lockstep, one, (H, A))
+    lockstep.end(one, ExitKind.RAW_EXIT_0)
+    lockstep.supervise()
+    lockstep.stop()
+
+
+def _a_failed_give_back_keeps_the_switch_armed(lockstep: Lockstep) -> None:
+    child = _start(lockstep)
+    _walk(lockstep, child, (H, A, T, T, Step.GIVE_FAILS, G, Step.DISARM, A, T))
+    lockstep.end(child, ExitKind.RETURN)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _a_refused_take_spoils_nothing(lockstep: Lockstep) -> None:
+    child = _start(lockstep)
+    _walk(lockstep, child, (T, Step.DISARM, H, T, A, A, Step.TAKE_REFUSED, T, G, Step.DISARM, Step.DISARM))
+    lockstep.end(child, ExitKind.SYS_EXIT_1)
+    lockstep.supervise()
+
+
+def _scribbled(before: tuple[Step, ...], after: tuple[Step, ...], kind: ExitKind) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        child = _start(lockstep)
+        _walk(lockstep, child, (*before, Step.SCRIBBLE, *after))
+        lockstep.end(child, kind)
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _grandchild(way: tuple[Step, ...]) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        child = _start(lockstep)
+        _walk(lockstep, child, (*way, Step.GRANDCHILD))
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _every_slot_is_used_again(lockstep: Lockstep) -> None:
+    for _ in range(3):
+        children = [_start(lockstep) for _ in range(lockstep.slots)]
+        lockstep.start()
+        for child in children:
+            _walk(lockstep, child, (H, A, T, G, Step.DISARM))
+            lockstep.end(child, ExitKind.SYS_EXIT_0)
+        lockstep.supervise()
+
+
+def stories() -> Iterator[History]:
+    """Yield the histories of more than one child, of recovery and shutdown, of foreign words and grandchildren."""
+    yield History("every slot is used again", 3, _every_slot_is_used_again)
+    yield History("two crashes before the supervisor looks", 3, _two_crashes_before_the_supervisor_looks)
+    yield History("a crash during recovery", 3, _a_crash_during_recovery)
+    yield History("a failed give-back keeps the switch armed", 1, _a_failed_give_back_keeps_the_switch_armed)
+    yield History("a refused take spoils nothing", 1, _a_refused_take_spoils_nothing)
+    for name, way in (("before its exit path", ()), ("idle", (H,)), ("holding", (H, A, T)), ("giving", (H, A, T, G))):
+        yield History(f"shutdown with a child {name}", 2, _shutdown_of(way))
+    yield History("shutdown with a spoilt child", 2, _shutdown_of((H, A, Step.TAKE_FAILS)))
+    yield History("shutdown with a child leaving", 2, _shutdown_of((H, A, T, L)))
+    yield History("shutdown with a stuck child", 2, _shutdown_of((H, A, Step.FREEZE)))
+    yield History("shutdown with a crash undecided", 2, _shutdown_of((H, A), dead=True))
+    yield History("shutdown during recovery", 2, _shutdown_during_recovery)
+    yield History("a foreign word while idle", 1, _scribbled((H,), (), ExitKind.RETURN))
+    yield History("a foreign word while armed", 1, _scribbled((H, A), (), ExitKind.RAW_EXIT_0))
+    yield History("a foreign word that is written over", 1, _scribbled((H,), (A, Step.DISARM), ExitKind.RETURN))
+    for name, way in (("idle", (H,)), ("armed", (H, A)), ("holding", (H, A, T)), ("giving", (H, A, T, G))):
+        yield History(f"a grandchild of a child {name}", 1, _grandchild(way))
+
+
+def play(history: History, implementation: Implementation, coverage: Coverage) -> None:
+    """Play one history from open to close. Raises Mismatch; the implementation is closed in any case."""
+    try:
+        lockstep = Lockstep(implementation, history.slots, coverage)
+        history.play(lockstep)
+        if not lockstep.stopped:
+            lockstep.stop()
+    finally:
+        implementation.close()

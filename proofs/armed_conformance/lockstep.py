@@ -1,0 +1,488 @@
+"""Model and implementation, step by step together: every difference raises `Mismatch`, which tells the whole story.
+
+The harness chooses what children do; the model says whether it is legal and what follows; the implementation must agree
+on every flag, every decision, every refusal and on what is held. What the implementation may choose (which free slot,
+in which order deaths are dealt with, whether a child that is told to stop gets to leave in the orderly way) is checked
+against what the model allows, not predicted. The `Monitor` holds every flag to the rows of the lifecycle besides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from armed_model.interpret import INDEX, Instance, Size, State
+from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
+from armed_model.profiles import REFERENCE, Profile
+from armed_model.system import (
+    ACTIVE,
+    OTHER,
+    UNUSED,
+    Mode,
+    Phase,
+    Shutdown,
+    System,
+    clean,
+    engaged,
+    failed,
+    flag,
+    holds,
+    mode,
+    phase,
+    shutdown,
+    slot_of,
+    status,
+)
+from armed_model.terms import Term
+
+from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Refused, Step
+
+CHILDREN = 4
+"""How many children the model has room for at once; as many as the largest instance has slots."""
+
+_REAPING = {Decided.CLEAN: "reap_clean", Decided.CRASH: "reap_crash", Decided.BOOK_KEEPING: "reap_book_keeping"}
+_ORDERLY_ON_REQUEST = 1
+"""The status with which a child leaves that is asked to (SIGTERM)."""
+
+
+class Mismatch(AssertionError):
+    """Implementation and model disagree. The message is the story: numbered steps, what was allowed, what was seen."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """What a child was at its death: the unit in which coverage is counted."""
+
+    phase: str
+    engaged: bool
+    failed: bool
+    held: int
+    exit_kind: str
+
+
+@dataclass
+class Coverage:
+    """What has been exercised so far, over many histories."""
+
+    histories: int = 0
+    steps: int = 0
+    refusals: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    armed_deaths: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+    recoveries: int = 0
+    cells: Counter[Cell] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Actor:
+    """What the harness knows of a child: its number in the model, and what it can be told."""
+
+    model: int
+    held: int = 0  # entries that the end of the block will give back
+    kept: int = 0  # entries that it will not: the take was cut short, or the give-back failed
+    ending_block: bool = False  # giving back has begun; the block takes nothing more
+    frozen: bool = False
+
+
+class Lockstep:
+    """One history: an implementation, the model's state beside it, and the story so far."""
+
+    def __init__(
+        self,
+        implementation: Implementation,
+        slots: int,
+        coverage: Coverage | None = None,
+        profile: Profile = REFERENCE,
+    ) -> None:
+        """Open the implementation with `slots` slots (at most CHILDREN)."""
+        if not 1 <= slots <= CHILDREN:
+            raise ValueError(f"a history has 1 to {CHILDREN} slots, not {slots}")
+        self.implementation, self.slots = implementation, slots
+        self.coverage = coverage if coverage is not None else Coverage()
+        self.coverage.histories += 1
+        self.story: list[str] = []
+        self._instance = _instance(profile, slots)
+        self._state: State = self._instance.initial
+        self._monitor = Monitor(slots)
+        self._actors: dict[int, _Actor] = {}
+        self._dealt_with = 0
+        self._generation = 1
+        self.stopped = False
+        self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
+        implementation.open(slots)
+        self._compare({Who.SUPERVISOR})
+
+    # What the harness may do -----------------------------------------------------------------------------------------
+
+    @property
+    def children(self) -> list[int]:
+        """The living children, by number."""
+        return [child for child in self._actors if self.phase(child) is not Phase.EXITED]
+
+    @property
+    def steppable(self) -> list[int]:
+        """The living children that respond."""
+        return [child for child in self.children if not self._actors[child].frozen]
+
+    def phase(self, child: int) -> Phase:
+        """Where the child is in its life, says the model."""
+        found: Phase = self._read(phase, self._actors[child])
+        return found
+
+    def start(self) -> int | None:
+        """Start a child, legal or not; return its number, or None where it was refused, as it had to be."""
+        self._tell("start a child")
+        legal = any(self._can("assign", slot, word) for slot in self._all_slots() for word in self._words())
+        try:
+            child = self.implementation.start()
+        except Refused as refused:
+            self._tell(f"    refused: {refused}")
+            self.coverage.refusals += 1
+            if legal:
+                self._differ("a child can be started", f"it was refused: {refused}")
+            self._compare({Who.SUPERVISOR})
+            return None
+        seen = self.implementation.observe()
+        if child not in seen.children:
+            self._differ(f"child {child} is there and has a slot", "it is not among the children")
+        slot = seen.children[child]
+        self._tell(f"    child {child}, in slot {slot}")
+        if not legal:
+            self._differ("no child can be started now", f"child {child} was started in slot {slot}")
+        word = next((word for word in self._words() if self._can("assign", slot, word)), None)
+        if word is None:
+            self._differ(f"slot {slot} is taken: {self._why_not('assign', slot, self._words()[-1])}", "it was given out")
+        model = next(number for number in range(1, CHILDREN + 1) if self._can_be_forked(number))
+        self._actors[child] = _Actor(model)
+        self._do("assign", slot, word)
+        self._do("fork", model)
+        self._compare({Who.SUPERVISOR})
+        return child
+
+    def step(self, child: int, step: Step) -> None:
+        """Have a living child take a step, legal or not; what the model forbids must be refused and change nothing."""
+        actor = self._actors[child]
+        step = self._possible(actor, step)
+        self._tell(f"child {child}: {step.value}")
+        action, arguments = self._action(actor, step)
+        legal = action is None or self._can(action, *arguments)
+        before = self.implementation.observe().resource.get(child, 0)
+        try:
+            self.implementation.step(child, step)
+        except Refused as refused:
+            self._tell(f"    refused: {refused}")
+            self.coverage.refusals += 1
+            if legal:
+                self._differ(f"{step.value} is legal here", f"it was refused: {refused}")
+            if step is Step.DISARM and self._read(engaged, actor):
+                actor.ending_block = True  # it has ended, and the switch stays armed
+            self._compare({Who.CHILD})
+            return
+        if not legal:
+            self._differ(f"{step.value} must be refused: {self._why_not(action or '', *arguments)}", "it was done")
+        self._keep_account(actor, step, self.implementation.observe().resource.get(child, 0) - before)
+        if action is not None:
+            self._do(action, *arguments)
+        by = {Who.CHILD}
+        match step:
+            case Step.SCRIBBLE:
+                by = {Who.ENVIRONMENT}
+            case Step.FREEZE:
+                actor.frozen = True
+            case Step.LEAVE:
+                self._do("leave", actor.model, 0)
+                actor.ending_block = True
+        if self.phase(child) is Phase.LEAVING and not actor.held:
+            if step in (Step.GIVE_FAILS, Step.GIVE_FAILS_LATE):
+                self.implementation.step(child, Step.DISARM)  # the exit path is through: wait for the end
+                step = Step.DISARM
+            if step is Step.DISARM:
+                self._do("orderly_exit", actor.model)
+                self.coverage.deaths["left step by step"] += 1
+        self._compare(by)
+
+    def end(self, child: int, kind: ExitKind) -> None:
+        """Have a living child end. A frozen one can only be killed; one that is leaving can only end raw."""
+        actor = self._actors[child]
+        if actor.frozen:
+            kind = ExitKind.SIGKILL
+        elif self.phase(child) is Phase.LEAVING and kind.exit.orderly:
+            kind = ExitKind.RAW_EXIT_0
+        self._tell(f"child {child}: ends by {kind}")
+        self._cover(child, kind)
+        self.implementation.end(child, kind)
+        if kind.exit.orderly:
+            self._leave_in_the_orderly_way(actor, kind.exit.status)
+        else:
+            self._do("raw_exit", actor.model, kind.exit.status)
+        self._compare({Who.CHILD})
+
+    def supervise(self) -> None:
+        """Let the supervisor deal with every death, and compare each decision, the generation, and all that is left."""
+        self._tell("the supervisor looks")
+        self.implementation.supervise()
+        self._deal_with_deaths()
+        seen = self.implementation.observe()
+        if seen.generation != self._generation:
+            self._tell(f"    a new generation: {seen.generation}")
+            self._expect_generation(seen.generation)
+        self._compare({Who.SUPERVISOR})
+        unreaped = [child for child in self._actors if self.phase(child) is Phase.EXITED]
+        if unreaped:
+            self._differ("every dead child is reaped", f"child {unreaped[0]} is not")
+        stuck = any(actor.frozen for actor in self._actors.values())
+        if self._mode() is not Mode.RUNNING and not stuck:
+            self._differ("nothing holds the recovery up: there is a new generation", "there is none")
+
+    def stop(self) -> None:
+        """Ask for an orderly shutdown, and compare how everybody ended."""
+        self._tell("an orderly shutdown is asked for")
+        self._do("ask_orderly")
+        self.implementation.stop_supervisor()
+        self._deal_with_deaths()
+        if not self._can("stop"):
+            self._differ("a stopped supervisor has no child left", self._why_not("stop"))
+        self._do("stop")
+        self.stopped = True
+        if not self.implementation.observe().stopped:
+            self._differ("the supervisor has stopped", "it has not")
+
+    # What follows ----------------------------------------------------------------------------------------------------
+
+    def _deal_with_deaths(self) -> None:
+        deaths = self.implementation.observe().deaths
+        for death in deaths[self._dealt_with :]:
+            self._dealt_with += 1
+            self._deal_with(death)
+
+    def _deal_with(self, death: Death) -> None:
+        self._tell(f"    child {death.child} was reaped with status {death.status}: {death.decided.value}")
+        actor = self._actors.get(death.child)
+        if actor is None:
+            self._differ("each child is reaped once", f"child {death.child} was reaped again")
+        self.coverage.decisions[death.decided.value] += 1
+        if self.phase(death.child) is not Phase.EXITED:
+            self._end_by_the_supervisor(death, actor)
+        expected = self._read(status, actor)
+        if death.decided is Decided.BOOK_KEEPING and self._mode() is Mode.RUNNING and self._can("ask_immediate"):
+            if self._is_shutting_down():  # the orderly shutdown has taken too long
+                self._do("ask_immediate")
+        if expected != death.status:
+            self._differ(f"child {death.child} ended with status {expected}", f"status {death.status} was reported")
+        reaping = _REAPING[death.decided]
+        if not self._can(reaping, actor.model):
+            allowed = [made.value for made, action in _REAPING.items() if self._can(action, actor.model)]
+            self._differ(
+                f"the decision about child {death.child} is: {' or '.join(allowed)} ({self._describe(actor)})",
+                f"it was: {death.decided.value}",
+            )
+        self._do(reaping, actor.model)
+        del self._actors[death.child]
+
+    def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
+        """Account for a child that the harness did not end: killed, or asked to leave by a shutdown."""
+        if death.status < 0:
+            if not self._can("kill", actor.model) and self._is_shutting_down() and self._can("ask_immediate"):
+                self._do("ask_immediate")
+            if not self._can("kill", actor.model):
+                self._differ(f"child {death.child} lives, and nobody ended it", f"it ended with status {death.status}")
+            self._do("kill", actor.model)
+            self._state = self._with_status(actor.model, death.status)
+        elif self._is_shutting_down():
+            self._leave_in_the_orderly_way(actor, _ORDERLY_ON_REQUEST)
+        else:
+            self._differ(f"child {death.child} lives, and nobody asked it to leave", f"status {death.status}")
+
+    def _leave_in_the_orderly_way(self, actor: _Actor, with_status: int) -> None:
+        """Go the exit path in the model: leave, give everything back that can be, disarm unless spoilt, exit."""
+        if self._read(phase, actor) is not Phase.LEAVING:
+            self._do("leave", actor.model, with_status)
+        if actor.held and not actor.kept:
+            self._do("give", actor.model)
+        actor.held = 0
+        if self._can("disarm", actor.model):
+            self._do("disarm", actor.model)
+        self._do("orderly_exit", actor.model)
+
+    def _expect_generation(self, number: int) -> None:
+        if number != self._generation + 1:
+            self._differ(f"the next generation is {self._generation + 1}", f"it is {number}")
+        for action in ("all_gone", "reset", "started"):
+            if not self._can(action):
+                self._differ(f"there is no reset now: {self._why_not(action)}", f"generation {number} has begun")
+            self._do(action)
+        self._generation = number
+        self.coverage.recoveries += 1
+
+    # Steps of the harness and actions of the model -------------------------------------------------------------------
+
+    def _possible(self, actor: _Actor, step: Step) -> Step:
+        """Turn a step that cannot be expressed at this point into the nearest one that can.
+
+        The end of a block gives back before it disarms, and a child cannot be stopped in the middle of an exit path
+        that has nothing left to give back.
+        """
+        if self._read(phase, actor) is Phase.STARTING and step is Step.SCRIBBLE:
+            return Step.HOOK
+        if (actor.ending_block and step in _NEEDS_AN_OPEN_BLOCK) or (step is Step.LEAVE and not actor.held):
+            step = Step.DISARM
+        if step is Step.DISARM and actor.held:
+            return Step.GIVE
+        if step in (Step.GIVE, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE) and not actor.held:
+            return Step.DISARM
+        return step
+
+    def _action(self, actor: _Actor, step: Step) -> tuple[str | None, tuple[int, ...]]:
+        """Return the model's action for a step, given what the harness holds; None where nothing may change."""
+        child = actor.model
+        last = actor.held + actor.kept == 1
+        match step:
+            case Step.GIVE:
+                return ("give", (child,)) if last else (None, ())
+            case Step.GIVE_FAILS_LATE:
+                return ("give_fails_late" if last else "give_fails", (child,))
+            case Step.SCRIBBLE:
+                return "stray_write", (child, self._read(slot_of, actor), OTHER.number)
+            case Step.TAKE_REFUSED:
+                return ("take", (child,)) if not self._can("take", child) else (None, ())
+            case Step.LEAVE | Step.GRANDCHILD | Step.FREEZE:
+                return None, ()
+            case Step.DISARM if self._read(phase, actor) is Phase.LEAVING and self._read(failed, actor):
+                return None, ()  # the exit path ends, and the switch stays armed
+            case _:
+                return step.value, (child,)
+
+    def _keep_account(self, actor: _Actor, step: Step, change: int) -> None:
+        """Follow what the child holds, by the harness's own resource; each step has one right effect on it."""
+        held, kept, expected = {
+            Step.TAKE: (1, 0, 1),
+            Step.TAKE_FAILS_LATE: (0, 1, 1),
+            Step.GIVE: (-1, 0, -1),
+            Step.GIVE_FAILS: (-1, 1, 0),
+            Step.GIVE_FAILS_LATE: (-1, 0, -1),
+        }.get(step, (0, 0, 0))
+        if change != expected:
+            self._differ(f"{step.value} changes what is held by {expected}", f"it changed by {change}")
+        actor.held, actor.kept = actor.held + held, actor.kept + kept
+        if step in (Step.GIVE, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE):
+            actor.ending_block = True
+        if step is Step.ARM:
+            actor.ending_block = False
+
+    def _compare(self, by: set[Who]) -> None:
+        """Compare every flag, every child's slot and what is held; and hold each flag's change to the lifecycle."""
+        seen = self.implementation.observe()
+        for slot, state in seen.flags.items():
+            expected = self._flag(slot)
+            if state is not expected:
+                self._differ(f"slot {slot} is {expected.value}", f"it is {state.value}")
+            try:
+                self._monitor.see(slot, state, by)
+            except LifecycleViolation as violation:
+                self._differ("every change of a flag is a row of the lifecycle", str(violation))
+        for child, actor in self._actors.items():
+            slot = self._read(slot_of, actor)
+            if seen.children.get(child) != slot:
+                self._differ(f"child {child} has slot {slot}", f"it has {seen.children.get(child)}")
+            held = seen.resource.get(child, 0)
+            if bool(held) != self._read(holds, actor):
+                self._differ(f"child {child} {'holds nothing' if held else 'holds something'}", f"it holds {held}")
+        if extra := set(seen.children) - set(self._actors):
+            self._differ("a reaped child is gone", f"child {min(extra)} is still there")
+
+    def _flag(self, slot: int) -> SlotState:
+        word = self._instance.read(self._state, flag, slot)
+        if word == UNUSED.number:
+            return SlotState.UNUSED
+        if word == ACTIVE.number:
+            return SlotState.ACTIVE
+        is_clean = word == self._instance.read(self._state, clean, slot)
+        return SlotState.ASSIGNED if is_clean else SlotState.FOREIGN
+
+    # The model -------------------------------------------------------------------------------------------------------
+
+    def _read(self, variable: Term, actor: _Actor) -> Any:
+        return self._instance.read(self._state, variable, actor.model)
+
+    def _can(self, action: str, *arguments: int) -> bool:
+        return self._instance.enabled(self._state, action, *arguments)
+
+    def _do(self, action: str, *arguments: int) -> None:
+        if not self._can(action, *arguments):
+            self._differ(f"{action} cannot happen: {self._why_not(action, *arguments)}", "it happened")
+        self._state = self._instance.step(self._state, action, *arguments)
+        self.coverage.steps += 1
+        self.coverage.actions[action] += 1
+
+    def _with_status(self, child: int, value: int) -> State:
+        """Let the model's child have been killed by the very signal that was seen: any but 0 and 1 is the same to it."""
+        at = INDEX[status.name]
+        values = list(self._state[at])
+        values[child] = value
+        return (*self._state[:at], tuple(values), *self._state[at + 1 :])
+
+    def _why_not(self, action: str, *arguments: int) -> str:
+        return self._instance.why_not(self._state, action, *arguments)
+
+    def _can_be_forked(self, number: int) -> bool:
+        return self._instance.read(self._state, phase, number) is Phase.NONE
+
+    def _mode(self) -> Mode:
+        found: Mode = self._instance.read(self._state, mode)
+        return found
+
+    def _is_shutting_down(self) -> bool:
+        return self._instance.read(self._state, shutdown) is not Shutdown.NONE
+
+    def _all_slots(self) -> range:
+        return range(1, self.slots + 1)
+
+    def _words(self) -> range:
+        return range(OTHER.number + 1, self._instance.size.slots + OTHER.number + 2)
+
+    def _describe(self, actor: _Actor) -> str:
+        slot = self._read(slot_of, actor)
+        number = self._read(status, actor)
+        return f"status {number}, its slot is {self._flag(slot).value}, the supervisor is {self._mode().value}"
+
+    # The story -------------------------------------------------------------------------------------------------------
+
+    def _cover(self, child: int, kind: ExitKind) -> None:
+        actor = self._actors[child]
+        is_engaged = self._read(engaged, actor)
+        held = min(actor.held + actor.kept, 2)
+        name = str(kind)
+        self.coverage.deaths[name] += 1
+        self.coverage.armed_deaths += is_engaged
+        cell = Cell(self.phase(child).value, is_engaged, self._read(failed, actor), held, name)
+        self.coverage.cells[cell] += 1
+
+    def _tell(self, line: str) -> None:
+        self.story.append(line)
+
+    def _differ(self, allowed: str, seen: str) -> NoReturn:
+        numbered, number = [], 0
+        for line in self.story:
+            if line.startswith(" "):
+                numbered.append(f"      {line.strip()}")
+            else:
+                number += 1
+                numbered.append(f"  {number:2}. {line}")
+        story = "\n".join(numbered)
+        raise Mismatch(f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}")
+
+
+_NEEDS_AN_OPEN_BLOCK = frozenset({Step.TAKE, Step.TAKE_REFUSED, Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.LEAVE})
+_INSTANCES: dict[tuple[str, int], Instance] = {}
+
+
+def _instance(profile: Profile, slots: int) -> Instance:
+    """Compile the model once for each number of slots: compiling takes longer than a history."""
+    key = (profile.name, slots)
+    if key not in _INSTANCES:
+        _INSTANCES[key] = Instance(System(profile, "+stray"), Size(slots, CHILDREN))
+    return _INSTANCES[key]
+
