@@ -31,6 +31,7 @@ ENDINGS = {
     "sys.exit(2)": (lambda: sys.exit(2), 2, True),
     "sys.exit(-1)": (lambda: sys.exit(-1), 255, True),
     "sys.exit(256)": (lambda: sys.exit(256), 0, True),
+    "sys.exit(2**40)": (lambda: sys.exit(2**40), 0, True),
     "sys.exit('text')": (lambda: sys.exit("text"), 1, True),
     "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), 1, True),
     "SIGINT": (lambda: os.kill(os.getpid(), signal.SIGINT), 1, True),
@@ -81,6 +82,17 @@ def test_a_death_is_clean_iff_its_status_is_0_or_1_and_it_was_not_armed(ending, 
     assert ("KeyError" in said) == (ending == "raise")
     assert ("text" in said) == (ending == "sys.exit('text')")
     assert ("Traceback" in said) == (ending == "raise")
+
+
+@pytest.mark.parametrize(("ending", "status"), [("sys.exit(0)", 0), ("sys.exit(2)", 2), ("raise", 1), ("_exit(1)", 1)])
+def test_a_child_that_ends_before_its_exit_path_stands_never_enters_the_target(ending, status, gate):
+    entered = gate()
+    with Supervisor() as sup:
+        child = sup._start(lambda me, shared: entered.open(), (), ENDINGS[ending][0])
+        token = sup.slots.token(child.slot)
+        sup.run(LIMIT)
+        assert (child.outcome.status, child.outcome.slot_word) == (status, token)
+    assert not entered.is_open()
 
 
 def test_release_of_an_active_slot_starts_recovery(until):
@@ -146,11 +158,13 @@ def test_what_a_child_printed_comes_out_once(capfd):
     assert out.count("child.") == 1
 
 
-def test_the_atexit_handlers_of_the_supervisor_do_not_run_in_children(gate):
+def test_the_exit_handlers_of_the_supervisor_do_not_run_in_children(gate):
     import atexit
+    import multiprocessing.util
 
     ran = gate()
     atexit.register(ran.open)
+    finalizer = multiprocessing.util.Finalize(None, ran.open, exitpriority=1)
     try:
         with Supervisor() as sup:
             sup.start(lambda me, shared: None)
@@ -159,6 +173,7 @@ def test_the_atexit_handlers_of_the_supervisor_do_not_run_in_children(gate):
         assert not ran.is_open()
     finally:
         atexit.unregister(ran.open)
+        finalizer.cancel()
 
 
 def test_what_a_child_put_in_a_multiprocessing_queue_arrives():

@@ -179,11 +179,12 @@ def test_only_an_exception_out_of_acquire_means_that_nothing_was_taken(in_child,
 def test_engaging_inside_a_block_is_refused_and_harmless(in_child):
     def body(me, say):
         with me.engage() as hold:
+            refused(say, me.engage().__enter__, AlreadyArmed)
             hold.take(list, lambda: say("given"))
             refused(say, me.engage().__enter__, AlreadyArmed)
 
     outcome, said = in_child(body)
-    assert (outcome.decision, said) == (CLEAN, ["AlreadyArmed", "given"])
+    assert (outcome.decision, said) == (CLEAN, ["AlreadyArmed", "AlreadyArmed", "given"])
 
 
 def test_nothing_is_acquired_outside_a_block(in_child):

@@ -3,15 +3,16 @@
 A trace function in a real child interrupts it before its nth instruction inside the package, for each n there is.
 """
 
+import contextlib
 import dis
+import itertools
 import mmap
 import os
 import signal
 import sys
 
 import pytest
-
-from armed import Decision, Engager, Supervisor, engagement, launch
+from armed import ArmedError, Decision, Engager, Supervisor, engagement, launch
 
 LIMIT = 20.0
 TRACED = {engagement.__file__, launch.__file__}
@@ -23,7 +24,7 @@ WAS_INSIDE, WAS_REACHED = 2, 3
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs sys.monitoring there: NOT RUN")
 
 
-class Interrupted(Exception):
+class InterruptedByAlarmError(Exception):
     """What a handler of SIGALRM may raise: an Exception like any other."""
 
 
@@ -33,7 +34,7 @@ def throw(error):
 
 INTERRUPTIONS = {
     "KeyboardInterrupt": lambda: throw(KeyboardInterrupt()),
-    "Exception": lambda: throw(Interrupted()),
+    "Exception": lambda: throw(InterruptedByAlarmError()),
     "SystemExit": lambda: throw(SystemExit(0)),
     "SIGTERM": lambda: signal.raise_signal(signal.SIGTERM),
     "_exit": lambda: os._exit(0),
@@ -96,20 +97,40 @@ def holding(me, memory):
         hold.enter(Manager(memory))
 
 
+def leaving_open(me, memory):
+    """Leave everything to the exit path."""
+    hold = me.engage().__enter__()
+    hold.take(lambda: memory.__setitem__(0, 1), lambda: memory.__setitem__(0, 0))
+    hold.enter(Manager(memory))
+
+
+def going_on(me, memory):
+    """Catch whatever came, take something if that is possible, and end as badly as can be."""
+    with contextlib.suppress(BaseException), me.engage():
+        pass
+    with contextlib.suppress(ArmedError):
+        me.take(lambda: memory.__setitem__(0, 1), list)
+    os._exit(0)
+
+
 def sweep(target, interruption):
     """Return for each n in turn: the decision, whether something is held, whether a take or give-back was under way."""
-    memory, found = mmap.mmap(-1, mmap.PAGESIZE), []
+    memory, found, tester = mmap.mmap(-1, mmap.PAGESIZE), [], os.getpid()
     with Supervisor(slots=1, make_shared=lambda: memory) as sup:
         for n in range(1, 10_000):
             memory[:4] = bytes(4)
-            child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS[interruption]))
+            try:
+                child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS[interruption]))
+            finally:
+                if os.getpid() != tester:  # a child that came back out of start()
+                    os._exit(99)
             sup.run(LIMIT)
             assert child.outcome is not None, f"stuck when interrupted at {memory[16:80].decode()}"
             if not memory[WAS_REACHED]:
                 assert child.outcome.decision is Decision.CLEAN
                 memory.close()
                 return found
-            assert child.outcome.status in (0, 1)
+            assert child.outcome.status in (0, 1), f"interrupted at {memory[16:80].decode()}"
             found.append((child.outcome.decision, any(memory[HELD]), bool(memory[WAS_INSIDE])))
     raise AssertionError("no end of instructions")
 
@@ -118,20 +139,30 @@ def instructions(*functions):
     return sum(len(list(dis.get_instructions(function))) for function in functions)
 
 
-@pytest.mark.parametrize("target", [empty, holding])
+@pytest.mark.parametrize("target", [empty, holding, leaving_open])
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_a_child_interrupted_anywhere_is_never_clean_while_it_holds_something(target, interruption, capfd):
     found = sweep(target, interruption)
     decisions = [decision for decision, _, _ in found]
-    assert len(found) > instructions(Engager.engage, Engager.__enter__) / 2  # else the trace is not what it seems
+    # Else the trace is not what it seems: these run in every child, but for the lines that refuse and report.
+    always = instructions(Engager.engage, Engager.__enter__, Engager.__exit__, Engager.finish, launch._live)
+    assert len(found) > always / 2
     assert decisions[0] is decisions[-1] is Decision.CLEAN
     assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
     if interruption == "_exit":
         # Armed on one interval: it begins once and ends once.
-        assert sum(a is not b for a, b in zip(decisions, decisions[1:], strict=False)) == 2
+        assert sum(a is not b for a, b in itertools.pairwise(decisions)) == 2
+        assert decisions.count(Decision.CRASH) > (20 if target is empty else 200)
     elif interruption == "SIGTERM":
         assert set(decisions) == {Decision.CLEAN}
     else:
         outside = {decision for decision, _, inside in found if not inside}
         assert outside == {Decision.CLEAN}
+    assert "Fatal" not in capfd.readouterr().err
+
+
+def test_a_child_that_goes_on_after_an_interrupted_engagement_takes_nothing_while_it_looks_clean(capfd):
+    found = sweep(going_on, "Exception")
+    assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
+    assert [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CRASH and held]
     assert "Fatal" not in capfd.readouterr().err
