@@ -158,7 +158,9 @@ with armed.Supervisor() as sup:
         sup.start(lambda me, shared, name: print(name, end="."), name)
         sup.run(20)
 """
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT, check=True)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", program]
+    out = subprocess.run(command, env=buffered, capture_output=True, text=True, timeout=LIMIT, check=True)
     assert out.stdout == "parent.first.second."
 
 

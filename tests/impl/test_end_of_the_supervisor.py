@@ -20,7 +20,7 @@ def at_rest(me, shared, ready):
 
 
 def deaf(me, shared, ready):
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGIO):
         signal.signal(number, signal.SIG_IGN)
     at_rest(me, shared, ready)
 
