@@ -67,6 +67,26 @@ def test_children_end_when_the_supervisor_dies(target, end, gate, reaped):
     assert canary.wait() == b""
 
 
+def test_a_child_ends_whose_supervisor_died_before_it_held_the_lifeline(gate, forked, reaped):
+    canary, life = gate(), gate()
+
+    def body():
+        def wait_for_the_end_of_the_supervisor():
+            life.close_write_end()
+            life.wait()
+
+        os.register_at_fork(after_in_child=wait_for_the_end_of_the_supervisor)
+        sup = Supervisor()
+        sup.start(lambda me, shared: signal.pause())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = forked(body)
+    canary.close_write_end()
+    life.close_write_end()
+    assert reaped(pid) == -signal.SIGKILL
+    assert canary.wait() == b""
+
+
 def test_a_process_that_the_program_forks_for_itself_does_not_keep_children_alive(gate, reaped):
     ready, canary, pids, may_end = gate(), gate(), gate(), gate()
     pid = os.fork()
