@@ -15,7 +15,7 @@ class ArmedError(Exception):
 
 
 class Unsupported(ArmedError):
-    """The platform lacks what the supervisor is made of (Linux 5.4 or later)."""
+    """The platform lacks what the supervisor is made of (Linux 5.6 or later)."""
 
 
 # The supervisor's side.

@@ -104,7 +104,8 @@ class Lifeline:
     """A pipe whose write end only the supervisor has: when it dies, however it dies, the kernel closes it.
 
     Each child asks the kernel for a SIGKILL at that moment, so a child that is busy in C code ends too. Nothing is
-    ever written. PR_SET_PDEATHSIG would follow the thread that forked, not the process.
+    ever written. PR_SET_PDEATHSIG would follow the thread that forked, not the process. Needs Linux 5.6: until then
+    pipe_release signalled every reader whenever one of them was closed, so that one child's end would end all.
     """
 
     __slots__ = ("__weakref__", "_read_end", "_write_end")

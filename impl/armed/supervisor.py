@@ -109,7 +109,7 @@ class Supervisor:
                  Its answer goes to every child of that generation; let it make locks, memory and queues anew
     stop_after   seconds that a child has from SIGQUIT to SIGKILL
 
-    Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.4 or later, `ValueError`
+    Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.6 or later, `ValueError`
     and `TypeError` for arguments that are none.
     """
 
@@ -372,7 +372,7 @@ class Supervisor:
 def _require_linux() -> None:
     needed = {os: ("pidfd_open", "memfd_create", "waitid", "fork"), select: ("epoll",)}
     if sys.platform != "linux" or not all(hasattr(module, name) for module in needed for name in needed[module]):
-        raise Unsupported("a Supervisor needs pidfds, epoll and memfd: run it on Linux 5.4 or later")
+        raise Unsupported("a Supervisor needs pidfds, epoll and memfd: run it on Linux 5.6 or later")
 
 
 def _check_make_shared(make_shared: Callable[[], Any] | None) -> Callable[[], Any] | None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -68,21 +69,17 @@ def test_children_end_when_the_supervisor_dies(target, end, gate, reaped):
 
 
 def test_a_child_ends_whose_supervisor_died_before_it_held_the_lifeline(gate, forked, reaped):
-    canary, life = gate(), gate()
+    canary = gate()
 
     def body():
-        def wait_for_the_end_of_the_supervisor():
-            life.close_write_end()
-            life.wait()
-
-        os.register_at_fork(after_in_child=wait_for_the_end_of_the_supervisor)
+        supervisor = os.pidfd_open(os.getpid())
+        os.register_at_fork(after_in_child=lambda: select.select([supervisor], [], [], LIMIT))
         sup = Supervisor()
         sup.start(lambda me, shared: signal.pause())
         os.kill(os.getpid(), signal.SIGKILL)
 
     pid = forked(body)
     canary.close_write_end()
-    life.close_write_end()
     assert reaped(pid) == -signal.SIGKILL
     assert canary.wait() == b""
 
