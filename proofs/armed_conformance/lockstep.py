@@ -41,6 +41,9 @@ from armed_conformance.protocol import Death, Decided, ExitKind, Implementation,
 CHILDREN = 4
 """How many children the model has room for at once; as many as the largest instance has slots."""
 
+MOST_HELD = 4
+"""How many entries of the harness's resource a child holds at most."""
+
 _REAPING = {Decided.CLEAN: "reap_clean", Decided.CRASH: "reap_crash", Decided.BOOK_KEEPING: "reap_book_keeping"}
 _ORDERLY_ON_REQUEST = 1
 """The status with which a child leaves that is asked to (SIGTERM)."""
@@ -181,6 +184,8 @@ class Lockstep:
                 actor.ending_block = True  # it has ended, and the switch stays armed
             self._compare({Who.CHILD})
             return
+        except Exception as error:
+            self._differ(f"{step.value} is taken or refused", f"{type(error).__name__}: {error}")
         if not legal:
             self._differ(f"{step.value} must be refused: {self._why_not(action or '', *arguments)}", "it was done")
         self._keep_account(actor, step, self.implementation.observe().resource.get(child, 0) - before)
@@ -327,6 +332,8 @@ class Lockstep:
         """
         if self._read(phase, actor) is Phase.STARTING and step is Step.SCRIBBLE:
             return Step.HOOK
+        if actor.held + actor.kept == MOST_HELD and step in (Step.TAKE, Step.TAKE_FAILS_LATE):
+            step = Step.GIVE
         if (actor.ending_block and step in _NEEDS_AN_OPEN_BLOCK) or (step is Step.LEAVE and not actor.held):
             step = Step.DISARM
         if step is Step.DISARM and actor.held:

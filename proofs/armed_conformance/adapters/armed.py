@@ -14,8 +14,8 @@ from armed_conformance.protocol import Death, Decided, ExitKind, Observation, Re
 LIMIT = 20.0
 """Seconds in which the supervisor must have dealt with a death, or finished a recovery."""
 
-CLOSE_AFTER = 0.5
-"""Seconds that an orderly shutdown has before it becomes an immediate one; only stuck children ever need them."""
+STUCK_AFTER = 0.1
+"""Seconds after which a child that is stuck on purpose is ended: the next and rougher way of stopping it is taken."""
 
 _SIGNALS = {
     ExitKind.SIGTERM: signal.SIGTERM,
@@ -50,7 +50,7 @@ class ArmedFork:
 
     def make_supervisor(self, slots: int, make_shared: object) -> Supervisor:
         """Make the supervisor under test; a variant with a planted bug makes another one."""
-        return Supervisor(slots, make_shared, stop_after=1.0)  # type: ignore[arg-type]  # it is a callable
+        return Supervisor(slots, make_shared, stop_after=STUCK_AFTER)  # type: ignore[arg-type]  # it is a callable
 
     def start(self) -> int:
         """Start a child that stands before its exit path."""
@@ -111,7 +111,7 @@ class ArmedFork:
         for number in self._alive() - self._frozen:
             self._children[number].hurry()
         try:
-            events = self._supervisor.close(CLOSE_AFTER)
+            events = self._supervisor.close(STUCK_AFTER if self._alive() & self._frozen else LIMIT)
         except CrashWhileClosing as error:
             events = list(error.events)
         self._record(events)

@@ -1,0 +1,65 @@
+"""The decision, exhaustively: every wait status x every kind of slot word, implementation against model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from armed import Decision, decide, exit_status
+from armed_model.interpret import INDEX, Instance, Size, State
+from armed_model.profiles import REFERENCE
+from armed_model.system import ACTIVE, OTHER, UNUSED, System, c, clean, decided_clean, flag, slot_of, status
+
+from armed_conformance.lockstep import Mismatch
+
+WAIT_STATUSES = range(1 << 16)
+TOKEN = 0x0123_4567_89AB_CDEF
+ALL_ONES = (1 << 64) - 1
+_CLEAN = OTHER.number + 1  # the model's word for this assignment's clean value
+_ANOTHER = OTHER.number + 2
+WORDS = {
+    "unused": (0, UNUSED.number),
+    "clean": (TOKEN, _CLEAN),
+    "active": (~TOKEN & ALL_ONES, ACTIVE.number),
+    "the token of another assignment": (0xFEED_FACE_CAFE_F00D, _ANOTHER),
+    "all ones": (ALL_ONES, OTHER.number),
+}
+"""What the slot may hold: its name, the word in shared memory, the word in the model."""
+
+_NO_EXIT = 0x7F  # for the model: any status but 0 and 1
+
+
+def status_by_the_system(wait_status: int) -> int:
+    """Read a wait status by the macros of wait(2): what our own reading is compared with."""
+    if os.WIFEXITED(wait_status):
+        return os.WEXITSTATUS(wait_status)
+    return -os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else _NO_EXIT
+
+
+def compare_decisions(decide: Callable[[int, int, int], Decision] = decide) -> int:
+    """Compare all decisions, and return how many there were. Raises Mismatch at the first difference."""
+    instance = Instance(System(REFERENCE), Size(1, 1))
+    is_clean = instance.predicate(decided_clean(REFERENCE), (c,))
+    compared = 0
+    for wait_status in WAIT_STATUSES:
+        seen = exit_status(wait_status)
+        for name, (word, model_word) in WORDS.items():
+            state = _dead_child(instance, status_by_the_system(wait_status), model_word)
+            expected = Decision.CLEAN if is_clean(state, state, 0, 1) else Decision.CRASH
+            got = decide(seen, word, TOKEN)
+            if got is not expected:
+                raise Mismatch(
+                    f"wait status {wait_status:#06x} with a slot that is {name}: "
+                    f"the model says {expected.value}, the implementation {got.value}"
+                )
+            compared += 1
+    return compared
+
+
+def _dead_child(instance: Instance, with_status: int, word: int) -> State:
+    """Return a state in which child 1 had slot 1 and ended so."""
+    values = list(instance.initial)
+    for variable, value in ((slot_of, 1), (status, with_status), (flag, word), (clean, _CLEAN)):
+        at = INDEX[variable.name]
+        values[at] = (values[at][0], value, *values[at][2:])
+    return tuple(values)
