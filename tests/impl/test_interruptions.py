@@ -21,7 +21,7 @@ HELD = slice(0, 2)
 WAS_INSIDE, WAS_REACHED = 2, 3
 
 # On 3.12 and later settrace leaves instructions out, silently.
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="needs sys.monitoring there: NOT RUN")
+pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="NOT RUN: needs sys.monitoring there")
 
 
 class InterruptedByAlarmError(Exception):

@@ -41,7 +41,6 @@ def test_the_others_are_stopped_and_everything_is_made_anew(gate):
             os.read(ready.read_end, 1)
         table = sup.slots
         culprit = sup.start(crash)
-        # Ends by itself too, but is stopped first or not: only what it is called tells.
         events = []
         while sup.generation == 1:
             events += sup.step(LIMIT)
@@ -52,6 +51,8 @@ def test_the_others_are_stopped_and_everything_is_made_anew(gate):
         assert [event.generation for event in events] == [1] * 9 + [2] * 2
         assert (sup.mode, len(made), sup.children) == (Mode.RUNNING, 2, ())
         assert sup.slots is not table
+        with pytest.raises(ValueError, match="released"):
+            table.word(1)  # its memory is freed
         assert all(sup.slots.state(slot) is SlotState.UNUSED for slot in range(1, 65))
         again = sup.start(waiting, ready)
         ready.wait()
@@ -109,7 +110,7 @@ def test_recovery_leaves_no_core_but_a_genuine_fault_may(gate):
         with open(f"/proc/{pid}/limits") as lines:
             return next(line.split()[4:6] for line in lines if line.startswith("Max core"))
 
-    with Supervisor(stop_after=3600) as sup:
+    with Supervisor(stop_after=LIMIT) as sup:
         child = sup.start(ignoring_sigquit, ready)
         ready.wait()
         hard = limits(child.pid)[1]
@@ -131,7 +132,7 @@ def test_a_sibling_that_ended_well_during_recovery_is_reported_as_exited(gate, u
             ready.open()
             crashed.wait()
 
-    with Supervisor(stop_after=3600) as sup:
+    with Supervisor(stop_after=LIMIT) as sup:
         sibling = sup.start(target)
         ready.wait()
         sup.start(crash)
@@ -152,7 +153,7 @@ def test_a_second_crash_during_recovery_adds_nothing(gate, until):
             os._exit(0)
 
     made = []
-    with Supervisor(make_shared=lambda: made.append(1), stop_after=3600) as sup:
+    with Supervisor(make_shared=lambda: made.append(1), stop_after=LIMIT) as sup:
         sup.start(target)
         ready.wait()
         sup.start(crash)
