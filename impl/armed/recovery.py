@@ -44,18 +44,14 @@ class Generation:
 
 
 def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
-    """Make a slot table and shared objects from nothing. Raises `StartupFailed` when make_shared raises."""
-    slots = SlotTable(size)
+    """Make shared objects and a slot table from nothing. Raises `StartupFailed` when make_shared raises."""
     try:
-        return Generation(number, slots, None if make_shared is None else make_shared())
+        shared = None if make_shared is None else make_shared()
     except Exception as error:
-        slots.close()
         raise StartupFailed(
             f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
         ) from error
-    except BaseException:
-        slots.close()
-        raise
+    return Generation(number, SlotTable(size), shared)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,9 @@ class Supervisor:
                  Its answer goes to every child of that generation; let it make locks, memory and queues anew
     stop_after   seconds that a child has from SIGQUIT to SIGKILL
 
+    Leave its children to it: an exit status that a wait() of the program's own, or an ignored SIGCHLD, takes away is
+    counted as a crash.
+
     Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.6 or later, `ValueError`
     and `TypeError` for arguments that are none.
     """
