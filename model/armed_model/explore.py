@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from armed_model.interpret import Arguments, Instance, State
-from armed_model.lifecycle import Who
-from armed_model.properties import Kind, Property
-from armed_model.system import CHILD, SLOT
+from armed_model.lifecycle import SlotState, Who
+from armed_model.properties import Kind, Property, slot_says
+from armed_model.system import SLOT, flag
+from armed_model.terms import Parameter
 
 Check = Callable[[State, State, int], Arguments | None]
 """A function of (state, state after, actor's position in Who): members for which something is so, or None."""
@@ -149,20 +150,29 @@ def _on_states(claim: Property, check: Check) -> Check:
 
 
 def tell(instance: Instance, run: Run) -> list[str]:
-    """Write a run as a story, a line a step: who does what, and what the flag of the slot says then."""
+    """Write a run as a story, a line a step: what is done to whom, and what the slot's flag says where it changes."""
+    states = replay(instance, run)
     lines = []
-    for step in run:
+    for step, before, after in zip(run, states, states[1:], strict=False):
         action = instance.actions[step.action].action
         names = []
         for parameter, value in zip(action.of, step.arguments, strict=True):
-            match parameter.sort:
-                case sort if sort is CHILD:
-                    names.append(f"child {value}")
-                case sort if sort is SLOT:
-                    names.append(f"slot {value}")
-                case sort if sort.name == "Int":
-                    names.append(f"status {value}")
-                case sort:
-                    names.append(f"{sort.name.lower()} {value}")
-        lines.append(f"{step.action}({', '.join(names)}): {action.sentence}")
+            kind = {"Int": "status"}.get(parameter.sort.name, parameter.sort.name.lower())
+            names.append(f"{kind} {value}")
+        changes = [
+            f"slot {slot} is {_says(instance, after, slot)}"
+            for slot in range(1, instance.size.slots + 1)
+            if instance.read(before, flag, slot) != instance.read(after, flag, slot)
+        ]
+        told = f"{step.action}({', '.join(names)}): {action.sentence}"
+        lines.append(" ".join([told, *([f"[{', '.join(changes)}]"] if changes else [])]))
     return lines
+
+
+def _says(instance: Instance, state: State, slot: int) -> str:
+    """What a slot's flag stands for."""
+    parameter = Parameter("slot", SLOT)
+    for each in SlotState:
+        if instance.predicate(slot_says(each, parameter), (parameter,))(state, state, 0, slot):
+            return each.value
+    raise AssertionError(f"slot {slot} is in no state of the lifecycle")

@@ -37,6 +37,10 @@ class Size:
         if self.slots < 1 or self.children < 1:
             raise ValueError(f"an instance needs at least one slot and one child, not {self.slots} and {self.children}")
 
+    def __str__(self) -> str:
+        slots = f"{self.slots} slot{'s' * (self.slots > 1)}"
+        return f"{slots} x {self.children} child{'ren' * (self.children > 1)}"
+
     def count(self, sort: Sort) -> int:
         """Return how many members a sort has, "none" included; one word more than slots can hold at once."""
         match sort.name:

@@ -213,7 +213,7 @@ def _starting() -> tuple[Action, ...]:
     return (
         _action(
             "assign",
-            "The supervisor gives out a free slot and writes a fresh clean word into it.",
+            "The supervisor gives out a free slot, and writes a fresh clean word into it.",
             by=SUPERVISOR,
             of=(s, w),
             guard=(
@@ -357,10 +357,10 @@ def _life_of_a_child() -> tuple[Action, ...]:
         ),
         _action(
             "leave",
-            "The child begins to leave in the orderly way: it returns, raises, calls sys.exit, or gets SIGTERM.",
+            "The child leaves in the orderly way: it returns, raises, calls sys.exit, or gets SIGTERM; its exit path begins.",
             by=CHILD_ITSELF,
             of=(c, k),
-            guard=(one_of(phase[c], Phase.STARTING, Phase.SERVING).because("it has not begun to leave yet"),),
+            guard=(attached.because("on the way out, too: another exception may take the place of the first"),),
             effect=(phase[c].becomes(Phase.LEAVING), status[c].becomes(k)),
             cites=("C13",),
         ),

@@ -297,6 +297,8 @@ class Lockstep:
             self._do("kill", actor.model)
             self._state = self._with_status(actor.model, death.status)
         elif self._is_shutting_down():
+            if death.status == _ORDERLY_ON_REQUEST and self._read(phase, actor) is Phase.LEAVING:
+                self._do("leave", actor.model, _ORDERLY_ON_REQUEST)  # it was on its way out already
             self._leave_in_the_orderly_way(actor, _ORDERLY_ON_REQUEST)
         else:
             self._differ(f"child {death.child} lives, and nobody asked it to leave", f"status {death.status}")

@@ -76,6 +76,7 @@ class _World:
             fixed = {constant.number: constant.z3 for constant in CONSTANTS if constant.sort is sort}
             count = instance.size.count(sort)
             self.members[sort.name] = [fixed.get(i, z3.Const(f"{sort.name}!{i}", sort.z3)) for i in range(count)]
+        self.written_states: dict[State, dict[str, Any]] = {}
         self.solver = z3.SimpleSolver()
         self.solver.set("timeout", 10_000)
         self.solver.add(*[z3.Distinct(*members) for members in self.members.values()])
@@ -105,8 +106,10 @@ class _World:
         )
 
     def values_of(self, state: State) -> dict[str, Any]:
-        """Return for each variable the z3 expression of its value in `state`."""
-        values = {}
+        """Return for each variable the z3 expression of its value in `state`; building them is what takes time."""
+        if state in self.written_states:
+            return self.written_states[state]
+        values = self.written_states[state] = {}
         rest = iter(state)
         for variable in variables:
             if variable is used:

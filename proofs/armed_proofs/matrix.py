@@ -151,7 +151,7 @@ def _decide(system: System, claim: Property, invariant: tuple[Answer, ...], prem
         name,
         claim,
         verdict,
-        f"{size.slots} slots x {size.children} children",
+        str(size),
         len(answers),
         time.perf_counter() - began,
         failures=() if found else failures,
@@ -216,5 +216,24 @@ def verdicts_as_toml(matrices: Iterable[Matrix]) -> str:
     return "\n".join(lines) + "\n"
 
 
-ALL_PROFILES = {**PROFILES, **CONTROLS}
-"""Every profile by name, the negative controls last."""
+def decide(name: str, progress: Callable[[str], None] = lambda _: None, only: str | None = None) -> Matrix:
+    """Decide the properties of the profile or negative control `name`, or one of them.
+
+    Of a negative control those are decided that it is recorded to refute: it is there for them.
+    """
+    profile = PROFILES.get(name) or CONTROLS[name]
+    names = [each.name for each in PROPERTIES] if name in PROFILES else list(expected_verdicts()[name])
+    claims = [claim for claim in PROPERTIES if claim.name in names and only in (None, claim.name)]
+    return decide_profile(profile, claims, progress)
+
+
+def record(matrices: Iterable[Matrix]) -> str:
+    """Write the verdicts found over the recorded ones, and return the file's path."""
+    path = str(files("armed_proofs").joinpath("verdicts.toml"))
+    with open(path, "w") as file:
+        file.write(verdicts_as_toml(matrices))
+    return path
+
+
+ALL_PROFILES = (*PROFILES, *CONTROLS)
+"""The names of every profile, the negative controls last."""
