@@ -53,7 +53,7 @@ def _lift(value: object) -> Any:
     match value:
         case Term():
             return value.z3
-        case enum.Enum():
+        case enum.Enum() if value in _MEMBERS:
             return _MEMBERS[value]
         case bool():
             return z3.BoolVal(value)

@@ -1,0 +1,148 @@
+"""The life of one slot. What is legal is written out here by hand: an anchor that does not read the rows."""
+
+import itertools
+
+import pytest
+from armed_model.lifecycle import ROWS, LifecycleViolation, Monitor, SlotState, Trigger, Who
+
+UNUSED, ASSIGNED, ACTIVE, FOREIGN = SlotState.UNUSED, SlotState.ASSIGNED, SlotState.ACTIVE, SlotState.FOREIGN
+SUPERVISOR, CHILD, ENVIRONMENT = Who.SUPERVISOR, Who.CHILD, Who.ENVIRONMENT
+
+LEGAL = {
+    (UNUSED, Trigger.ASSIGN, SUPERVISOR): ASSIGNED,
+    (ASSIGNED, Trigger.ARM, CHILD): ACTIVE,
+    (ACTIVE, Trigger.DISARM, CHILD): ASSIGNED,
+    (UNUSED, Trigger.RELEASE, SUPERVISOR): UNUSED,
+    (ASSIGNED, Trigger.RELEASE, SUPERVISOR): UNUSED,
+    (ACTIVE, Trigger.RELEASE, SUPERVISOR): UNUSED,
+    (FOREIGN, Trigger.RELEASE, SUPERVISOR): UNUSED,
+}
+
+EXPLAINED = {
+    (UNUSED, ASSIGNED, SUPERVISOR): Trigger.ASSIGN,
+    (ASSIGNED, ACTIVE, CHILD): Trigger.ARM,
+    (ACTIVE, ASSIGNED, CHILD): Trigger.DISARM,
+    (ASSIGNED, UNUSED, SUPERVISOR): Trigger.RELEASE,
+    (ACTIVE, UNUSED, SUPERVISOR): Trigger.RELEASE,
+    (FOREIGN, UNUSED, SUPERVISOR): Trigger.RELEASE,
+}
+
+
+def monitor_in(state):
+    """A monitor of three slots, the second of which is in `state`."""
+    monitor = Monitor(3)
+    if state is FOREIGN:
+        monitor.see(2, FOREIGN, [ENVIRONMENT])
+    if state in (ASSIGNED, ACTIVE):
+        monitor.fire(2, Trigger.ASSIGN, SUPERVISOR)
+    if state is ACTIVE:
+        monitor.fire(2, Trigger.ARM, CHILD)
+    assert monitor.state(2) is state
+    return monitor
+
+
+def test_the_rows_are_the_legal_steps():
+    assert {(row.source, row.trigger, row.who): row.dest for row in ROWS} == LEGAL
+    assert len(ROWS) == len(LEGAL)
+
+
+@pytest.mark.parametrize(("before", "trigger", "who"), list(itertools.product(SlotState, Trigger, Who)))
+def test_a_step_is_taken_if_it_is_a_row_and_refused_otherwise(before, trigger, who):
+    monitor = monitor_in(before)
+    if (before, trigger, who) in LEGAL:
+        monitor.fire(2, trigger, who)
+        assert monitor.state(2) is LEGAL[before, trigger, who]
+    else:
+        with pytest.raises(LifecycleViolation) as refused:
+            monitor.fire(2, trigger, who)
+        assert str(refused.value) == f"slot 2: {trigger.value} by the {who.value} while {before.value}"
+        assert monitor.state(2) is before
+    assert monitor.state(1) is monitor.state(3) is UNUSED
+
+
+@pytest.mark.parametrize(("before", "after", "who"), list(itertools.product(SlotState, SlotState, Who)))
+def test_a_change_seen_is_explained_by_a_row_or_refused(before, after, who):
+    monitor = monitor_in(before)
+    if (before, after, who) in EXPLAINED:
+        assert monitor.see(2, after, [who]) is EXPLAINED[before, after, who]
+        assert monitor.state(2) is after
+    elif before is after or (before is FOREIGN and after is not UNUSED):
+        assert monitor.see(2, after, [who]) is None
+        assert monitor.state(2) is before
+    elif who is ENVIRONMENT:
+        assert monitor.see(2, after, [who]) is None
+        assert monitor.state(2) is FOREIGN
+    else:
+        with pytest.raises(LifecycleViolation, match=f"slot 2: {before.value} -> {after.value} by {who.value} is no row"):
+            monitor.see(2, after, [who])
+        assert monitor.state(2) is before
+    assert monitor.state(1) is monitor.state(3) is UNUSED
+
+
+@pytest.mark.parametrize("state", SlotState)
+def test_release_answers_whether_the_slot_was_exactly_assigned(state):
+    assert monitor_in(state).fire(2, Trigger.RELEASE, SUPERVISOR) is (state is ASSIGNED)
+
+
+def test_only_a_release_answers_yes():
+    monitor = Monitor(1)
+    assert monitor.fire(1, Trigger.ASSIGN, SUPERVISOR) is False
+    assert monitor.fire(1, Trigger.ARM, CHILD) is False
+    assert monitor.fire(1, Trigger.DISARM, CHILD) is False
+
+
+def test_a_slot_goes_through_its_life_twice():
+    monitor = Monitor(1)
+    for _ in range(2):
+        assert monitor.see(1, ASSIGNED, [SUPERVISOR]) is Trigger.ASSIGN
+        assert monitor.see(1, ACTIVE, [CHILD]) is Trigger.ARM
+        assert monitor.see(1, ASSIGNED, [CHILD]) is Trigger.DISARM
+        assert monitor.see(1, ACTIVE, [CHILD]) is Trigger.ARM
+        assert monitor.see(1, UNUSED, [SUPERVISOR]) is Trigger.RELEASE
+
+
+def test_a_slot_that_was_scribbled_over_is_not_followed_until_it_is_released():
+    monitor = monitor_in(FOREIGN)
+    for state in (ACTIVE, ASSIGNED, FOREIGN, ACTIVE):
+        assert monitor.see(2, state, [CHILD]) is None
+        assert monitor.state(2) is FOREIGN
+    assert monitor.see(2, UNUSED, [SUPERVISOR]) is Trigger.RELEASE
+    with pytest.raises(LifecycleViolation):
+        monitor.see(2, ACTIVE, [CHILD])
+
+
+def test_a_row_explains_a_change_before_a_stray_write_does():
+    monitor = monitor_in(ASSIGNED)
+    assert monitor.see(2, ACTIVE, [ENVIRONMENT, CHILD]) is Trigger.ARM
+    assert monitor.state(2) is ACTIVE
+
+
+def test_a_stray_write_explains_what_no_row_does():
+    monitor = monitor_in(ASSIGNED)
+    assert monitor.see(2, UNUSED, [ENVIRONMENT, CHILD]) is None
+    assert monitor.state(2) is FOREIGN
+
+
+def test_a_change_that_two_processes_would_have_to_share_is_refused():
+    # Assign and arm, seen as one change: no single row.
+    with pytest.raises(LifecycleViolation, match="unused -> active by child or supervisor is no row"):
+        Monitor(1).see(1, ACTIVE, [SUPERVISOR, CHILD])
+
+
+def test_a_change_by_nobody_is_refused():
+    with pytest.raises(LifecycleViolation, match="unused -> assigned by nobody is no row"):
+        Monitor(1).see(1, ASSIGNED, [])
+
+
+def test_slots_are_numbered_from_one():
+    monitor = Monitor(2)
+    assert [monitor.state(slot) for slot in (1, 2)] == [UNUSED, UNUSED]
+    for slot in (0, 3):
+        with pytest.raises(KeyError):
+            monitor.state(slot)
+
+
+def test_there_is_no_way_from_everywhere_to_everywhere():
+    monitor = Monitor(1)
+    assert set(monitor._machine.events) == {"assign", "arm", "disarm", "release"}
+    assert not [name for name in dir(monitor._slots[1]) if name.startswith("to_")]
