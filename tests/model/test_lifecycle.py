@@ -73,8 +73,10 @@ def test_a_change_seen_is_explained_by_a_row_or_refused(before, after, who):
         assert monitor.see(2, after, [who]) is None
         assert monitor.state(2) is FOREIGN
     else:
-        with pytest.raises(LifecycleViolation, match=f"slot 2: {before.value} -> {after.value} by {who.value} is no row"):
+        with pytest.raises(LifecycleViolation) as refused:
             monitor.see(2, after, [who])
+        change = f"slot 2: {before.value} -> {after.value} by {who.value}"
+        assert str(refused.value) == f"{change} is no row of the lifecycle"
         assert monitor.state(2) is before
     assert monitor.state(1) is monitor.state(3) is UNUSED
 
