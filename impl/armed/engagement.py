@@ -84,7 +84,7 @@ class Engager:
         self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
-        self._must_stop = False  # SIGTERM came and was only noted
+        self._must_stop = False  # SIGTERM came
 
     def engage(self) -> Engager:
         """Return the engagement, for a `with` statement, which arms the switch.
@@ -167,9 +167,13 @@ class Engager:
         return bool(self._token[0])
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        """Raise `SystemExit(1)` at once or, during a take, a give-back or the exit path, when that is over."""
-        self._must_stop = True
-        self._obey(frame)
+        """Raise `SystemExit(1)` at once or, during a take, a give-back or the exit path, when that is over.
+
+        Once: a close asks again and again, and who is on his way out is not disturbed.
+        """
+        if not self._must_stop:
+            self._must_stop = True
+            self._obey(frame)
 
     # What follows is private to this file.
 
@@ -248,7 +252,10 @@ class Engager:
         return StillArmed("an earlier block did not give everything back: the child stays armed; let it end")
 
     def _obey(self, frame: FrameType | None = None) -> None:
-        """Leave, if SIGTERM came, unless a call is under way that must not be interrupted."""
+        """Leave, if SIGTERM came, unless a call is under way that must not be interrupted.
+
+        Called after each such call, so that a `StillArmed` does not take the place of the `SystemExit` for good.
+        """
         if not self._must_stop:
             return
         frame = frame or sys._getframe(1)

@@ -58,16 +58,21 @@ def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | No
 class Deadlines:
     """When patience ends, on the clock of `time.monotonic`, in seconds."""
 
+    ask_at: float = math.inf  # closing: who is still there is asked again to end
     stop_at: float = math.inf  # closing: who is still there is stopped
     kill_at: float = math.inf  # who did not stop is killed
 
     @property
     def next(self) -> float:
-        """The nearer one."""
-        return min(self.stop_at, self.kill_at)
+        """The nearest one."""
+        return min(self.ask_at, self.stop_at, self.kill_at)
 
 
 NEVER: Final = Deadlines()
+
+ASK_AGAIN_AFTER: Final = 0.2
+"""Seconds between two SIGTERMs of a close. Python runs a signal handler between bytecodes: a signal that arrives just
+before a system call begins would wait for that call, which may be for ever; the next one interrupts it."""
 
 
 def ask_to_end(pidfds: Iterable[int]) -> None:

@@ -22,7 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -210,8 +210,8 @@ class Supervisor:
             self._is_closing = True
             self._note(EventKind.CLOSING)
             if self._mode is Mode.RUNNING:
-                self._deadlines = Deadlines(stop_at=time.monotonic() + timeout)
-                recovery.ask_to_end(self._children)
+                now = time.monotonic()
+                self._deadlines = Deadlines(ask_at=now, stop_at=now + timeout)
         while self._children:
             self._turn(float("inf"))
         self._shut()
@@ -325,6 +325,9 @@ class Supervisor:
     def _advance(self) -> None:
         """Do what is due: lose patience with who should have ended, reset when all are gone."""
         now = time.monotonic()
+        if now >= self._deadlines.ask_at:
+            self._deadlines = replace(self._deadlines, ask_at=now + recovery.ASK_AGAIN_AFTER)
+            recovery.ask_to_end(self._children)
         if now >= self._deadlines.stop_at:
             self._stop_children()
         if now >= self._deadlines.kill_at:

@@ -104,6 +104,11 @@ class SteppedChild:
         """Send the child a signal. Raises ProcessLookupError once it is reaped."""
         signal.pidfd_send_signal(self._pidfd, number)
 
+    def freeze(self) -> None:
+        """Stop the child (SIGSTOP, which nobody can refuse) and return when it stands still."""
+        self.send(signal.SIGSTOP)
+        os.waitid(os.P_PIDFD, self._pidfd, os.WSTOPPED | os.WNOWAIT)
+
     def hurry(self) -> None:
         """Let the child end without any more pauses, if it is in the middle of giving back."""
         with contextlib.suppress(BrokenPipeError):
@@ -172,17 +177,26 @@ class _GiveBackFailed(Exception):
 class _Puppet:
     """The child's side: reads commands, obeys, replies.
 
-    `hurry`: no more pauses. `pending`: the command that ended the block, for the first give-back to obey.
+    `pending`: the command that ended the block, for the first give-back to obey.
     """
+
+    me: Engager  # from the moment the target is called
+    cells: Cells
 
     def __init__(self, commands: int, replies: int) -> None:
         self.commands, self.replies = commands, replies
         self.buffer = b""
-        self.hurry = False
+        self.was_told_to_hurry = False
         self.owes_a_reply = False
         self.pending: Command | None = None
         self.ending: Command | None = None
         self.entries = 0
+        self.has_failed = False  # a give-back has, as it was told to
+
+    @property
+    def hurry(self) -> bool:
+        """No more pauses: it was told so, or is asked to end, which may have come between any two lines."""
+        return self.was_told_to_hurry or self.me._must_stop
 
     def before_exit_path(self) -> None:
         self.pid = os.getpid()
@@ -224,9 +238,10 @@ class _Puppet:
             if os.getpid() != self.pid:
                 raise
             if self.ending is None:
-                self.reply(f"refused: {type(error).__name__}")
+                self.reply("done" if self.has_failed else f"refused: {type(error).__name__}")
         else:
             self.reply("done")
+        self.has_failed = False
 
     def inside(self, hold: Engager) -> None:
         while self.ending is None:
@@ -273,12 +288,15 @@ class _Puppet:
     def give_back(self, entry: int) -> None:
         """Give one entry back when told to, and wait inside the call for what comes next."""
         command, self.pending = self.pending, None
+        if self.has_failed:
+            self.has_failed = False
+            self.reply("done")
         while not self.hurry:
             command = command or self.read()
             if command in (Command.GIVE_FAILS, Command.GIVE_FAILS_LATE):
                 if command is Command.GIVE_FAILS_LATE:
                     self.cells.give(self.me.slot, entry)
-                self.reply("done")
+                self.has_failed = True  # the answer is given when what follows from it has happened
                 raise _GiveBackFailed
             if command is Command.GIVE:
                 break
@@ -300,9 +318,9 @@ class _Puppet:
         if command in _RAW:
             os._exit(_RAW[command])
         if command is Command.HURRY:
-            self.hurry = True
+            self.was_told_to_hurry = True
         elif command in _ENDS:
-            self.hurry, self.ending = True, command
+            self.was_told_to_hurry, self.ending = True, command
             if entry is None:
                 self.end(command)
         elif command is Command.SCRIBBLE:
@@ -310,7 +328,7 @@ class _Puppet:
             self.reply("done")
         elif command is Command.GRANDCHILD:
             if (pid := os.fork()) == 0:
-                self.hurry = True
+                self.was_told_to_hurry = True
                 if entry is not None:
                     return "grandchild"  # comes back out of the give-back
                 raise SystemExit(0)
@@ -337,7 +355,7 @@ class _Puppet:
                     os._exit(70)  # the harness is gone
                 self.buffer += more
         except BaseException:  # of a signal handler: on the way out nobody tells us anything any more
-            self.hurry = True
+            self.was_told_to_hurry = True
             raise
         line, self.buffer = self.buffer.split(b"\n", 1)
         self.owes_a_reply = True

@@ -110,17 +110,17 @@ status_is_clean = one_of(status[c], 0, 1)
 reset_is_to_come = one_of(mode, Mode.STOPPING, Mode.RESETTING)
 is_reset = both(mode == Mode.RESETTING, after(mode) == Mode.STARTING)
 
-_SAYS = {
-    SlotState.UNUSED: lambda word, clean_word: word == UNUSED,
-    SlotState.ASSIGNED: lambda word, clean_word: both(word != UNUSED, word == clean_word),
-    SlotState.ACTIVE: lambda word, clean_word: word == ACTIVE,
-    SlotState.FOREIGN: lambda word, clean_word: negate(one_of(word, UNUSED, ACTIVE, clean_word)),
-}
-
-
 def slot_says(state: SlotState, slot: Term) -> Term:
     """Return the condition that the flag of `slot` stands for this state of the lifecycle."""
-    return _SAYS[state](flag[slot], clean[slot])
+    match state:
+        case SlotState.UNUSED:
+            return flag[slot] == UNUSED
+        case SlotState.ASSIGNED:
+            return both(flag[slot] != UNUSED, flag[slot] == clean[slot])
+        case SlotState.ACTIVE:
+            return flag[slot] == ACTIVE
+        case SlotState.FOREIGN:
+            return negate(one_of(flag[slot], UNUSED, ACTIVE, clean[slot]))
 
 
 def unchanged(*terms: Term) -> Term:

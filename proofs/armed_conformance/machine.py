@@ -54,13 +54,16 @@ def machine_for(
         def start(self) -> None:
             self._try(lambda lockstep: lockstep.start())
 
-        @rule(who=_WHO, last=st.integers(1, len(_LIFE)))
-        def live(self, who: int, last: int) -> None:
-            """Somebody does the usual things in the usual order, as far as the one numbered `last`."""
-            for step in _LIFE[:last]:
-                self._try(lambda lockstep, step=step: _with_somebody(lockstep, who, lambda c: lockstep.step(c, step)))
+        @rule(who=_WHO, last=st.integers(1, len(_LIFE)), then=steps)
+        def live(self, who: int, last: int, then: Step) -> None:
+            """Somebody does the usual things in the usual order, as far as the one numbered `last`, then any other."""
+            for step in (*_LIFE[:last], then):
+                self.step(who, step)
 
         @rule(who=_WHO, step=steps)
+        def any_step(self, who: int, step: Step) -> None:
+            self.step(who, step)
+
         def step(self, who: int, step: Step) -> None:
             self._try(lambda lockstep: _with_somebody(lockstep, who, lambda child: lockstep.step(child, step)))
 
