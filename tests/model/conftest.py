@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import REFERENCE
 from armed_model.system import System

@@ -1,6 +1,7 @@
 """Slot 0 and nobody are never written, and who is not there is blank: in every reachable state, by every step."""
 
 import pytest
+
 from armed_model.interpret import INDEX
 from armed_model.lifecycle import Who
 from armed_model.system import Phase, in_use, phase, variables

@@ -4,6 +4,7 @@ The counts are recorded here. They were found by running and are no claim; that 
 """
 
 import pytest
+
 from armed_model.explore import (
     Found,
     Step,
@@ -122,6 +123,15 @@ def test_the_first_run_found_is_a_shortest_one(profile):
     assert {name: len(each.run) for name, each in found.items()} == shortest
     assert len(shortest) > 20
     assert any(name.startswith("not ") for name in shortest) is (profile is NO_DEAD_MAN_SWITCH)
+
+
+def test_a_property_of_states_is_read_after_the_step_and_one_of_steps_from_before_to_after(explored):
+    found = explored(2, 2, "calm").found
+    there_are_two = [step.action for step in found["slot_has_one_owner"].run]
+    assert there_are_two == ["assign", "fork", "assign", "fork"]
+    assert found["slot_has_one_owner"].binding == (1, 2)
+    is_reset = [step.action for step in found["reset_only_when_alone"].run]
+    assert is_reset == ["assign", "fork", "raw_exit", "reap_crash", "all_gone", "reset"]
 
 
 def test_no_property_is_violated_in_the_reference(instance):

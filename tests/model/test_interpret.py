@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import z3
+
 from armed_model.interpret import INDEX, Instance, NotInterpretable, Size
 from armed_model.lifecycle import Who
 from armed_model.profiles import REFERENCE

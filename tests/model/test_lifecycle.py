@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from armed_model.lifecycle import ROWS, LifecycleViolation, Monitor, SlotState, Trigger, Who
 
 UNUSED, ASSIGNED, ACTIVE, FOREIGN = SlotState.UNUSED, SlotState.ASSIGNED, SlotState.ACTIVE, SlotState.FOREIGN

@@ -7,12 +7,13 @@ Most of them raise when they meet a term; this walks the source, so that they ar
 import ast
 import inspect
 
+import pytest
+
 import armed_model.lifecycle
 import armed_model.profiles
 import armed_model.properties
 import armed_model.system
 import armed_proofs.invariants
-import pytest
 
 FILES = (
     armed_model.lifecycle,

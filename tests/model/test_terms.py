@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import z3
+
 from armed_model import system as system_module
 from armed_model.lifecycle import SlotState, Who
 from armed_model.profiles import REFERENCE

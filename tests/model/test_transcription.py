@@ -9,6 +9,7 @@ import copy
 import random
 
 import pytest
+
 from armed_model.interpret import INDEX
 
 UNUSED, ACTIVE = 0, 1

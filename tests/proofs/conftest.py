@@ -1,6 +1,7 @@
 """The whole matrix, decided once for all tests that look at it."""
 
 import pytest
+
 from armed_proofs.matrix import ALL_PROFILES, decide
 
 

@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import replace
 
 import pytest
+
 from armed_model import interpret
 from armed_model.interpret import INDEX, Instance
 from armed_proofs.agreement import Disagreement, compare

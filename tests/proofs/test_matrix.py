@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import pytest
 import z3
+
 from armed_model.explore import Step, explore, holds_at_the_end, premises, replay, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, NO_DEAD_MAN_SWITCH, PROFILES, REFERENCE

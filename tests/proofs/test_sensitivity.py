@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
+
 from armed_model.explore import explore, premises
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import NO_DEAD_MAN_SWITCH, REFERENCE
