@@ -219,9 +219,8 @@ def test_a_run_is_told_with_what_the_flag_says_where_it_changes(instance):
     assigned, forked, _, armed, exited, reaped = tell(two, (*run, Step("reap_crash", (1,))))
     assert assigned.startswith("assign(slot 2, word 3): ")
     assert assigned.endswith("[slot 2 is assigned]")
-    assert forked.startswith("fork(child 1): The fork succeeds")
-    assert forked.endswith(".")
-    assert armed == "arm(child 1): The child arms the switch. [slot 2 is active]"
+    assert forked == f"fork(child 1): {two.actions['fork'].action.sentence}"
+    assert armed == f"arm(child 1): {two.actions['arm'].action.sentence} [slot 2 is active]"
     assert exited.startswith("raw_exit(child 1, status 0): ")
     assert reaped.endswith("[slot 2 is unused]")
 
