@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from armed.supervisor import Event
 
-# ruff: noqa: N818 - the names are part of the interface
+
 
 
 class ArmedError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import faulthandler
 import mmap
 import os
 import select
@@ -20,7 +21,10 @@ from armed.engagement import Engager
 from armed.errors import ArmedError
 from armed.supervisor import Child, Supervisor
 
-__all__ = ["Cells", "Command", "Stepper", "SteppedChild"]
+with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
+    import resource
+
+__all__ = ["Cells", "Command", "SteppedChild", "Stepper"]
 
 LIMIT: Final = 20.0
 """Seconds that any single step may take; a child that takes longer is reported, never waited for."""
@@ -203,6 +207,9 @@ class _Puppet:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # tracebacks of exceptions that are meant to happen
         os.close(null)
+        faulthandler.disable()
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))  # no core of a SIGSEGV that is meant
         while True:
             command = self.read()
             if command is Command.HOOK:

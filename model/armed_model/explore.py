@@ -55,7 +55,7 @@ class Exploration:
     found: dict[str, Found] = field(default_factory=dict)
 
 
-class StillSearching(Exception):  # noqa: N818 - not an error: the limit that the caller has set was reached
+class StillSearching(Exception):
     """More states were met than the caller's limit allows."""
 
 

@@ -61,7 +61,7 @@ class Size:
         return range(0 if parameter.sort.name == "Word" else 1, self.count(parameter.sort))
 
 
-class NotInterpretable(Exception):  # noqa: N818 - it names what was met
+class NotInterpretable(Exception):
     """An expression uses an operator that the interpreter does not know."""
 
 

@@ -70,7 +70,7 @@ ROWS = (
 )
 
 
-class LifecycleViolation(Exception):  # noqa: N818 - it names what happened, as an assertion does
+class LifecycleViolation(Exception):
     """A flag was seen to change in a way that is no row of the lifecycle."""
 
 

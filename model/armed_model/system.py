@@ -131,9 +131,10 @@ INITIALLY = tuple(used[word].becomes(True) for word in RESERVED)
 
 _s, _w = Parameter("s", SLOT), Parameter("w", WORD)
 BOUNDED_USED = (_w, either(one_of(_w, *RESERVED), exists(_s, either(flag[_s] == _w, clean[_s] == _w))))
-"""In a bounded instance words run out, so there a word counts as used only while it is reserved or stands somewhere.
+"""In a bounded instance words run out, so there a word is used only while it is reserved or stands somewhere.
 
-That forgets nothing: a word that stands nowhere is like any other that stands nowhere."""
+That forgets nothing: a word that stands nowhere is like any other that stands nowhere.
+"""
 
 # --- What guards say -------------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ _dead = (phase[c] == Phase.EXITED).because("only the dead are reaped, each once 
 
 
 def decided_clean(profile: Profile) -> Term:
-    """Return the profile's rule: when is the death of `c` no crash?"""
+    """Return the profile's rule of when the death of `c` is no crash."""
     match profile.decision:
         case Decision.STATUS_AND_SLOT:
             return both(status_is_clean, slot_is_clean)
@@ -269,7 +270,7 @@ def _starting() -> tuple[Action, ...]:
 
 def _life_of_a_child() -> tuple[Action, ...]:
     serving = (phase[c] == Phase.SERVING).because("a step of the child's own code")
-    serving_or_leaving = one_of(phase[c], Phase.SERVING, Phase.LEAVING).because("at the end of a block, or on the way out")
+    serving_or_leaving = one_of(phase[c], Phase.SERVING, Phase.LEAVING).because("in a block's end, or on the way out")
     is_engaged = engaged[c].because("resources are taken inside an engagement only")
     has_it = holds[c].because("what is given back was taken")
     return (
@@ -357,7 +358,7 @@ def _life_of_a_child() -> tuple[Action, ...]:
         ),
         _action(
             "leave",
-            "The child leaves in the orderly way: it returns, raises, calls sys.exit, or gets SIGTERM; its exit path begins.",
+            "The child leaves in the orderly way (return, exception, sys.exit, SIGTERM): its exit path begins.",
             by=CHILD_ITSELF,
             of=(c, k),
             guard=(attached.because("on the way out, too: another exception may take the place of the first"),),
@@ -429,7 +430,7 @@ def _reaping(profile: Profile) -> tuple[Action, ...]:
             guard=(
                 _dead,
                 _idle,
-                either(mode != Mode.RUNNING, shutdown == Shutdown.IMMEDIATE).because("a recovery or an end is under way"),
+                either(mode != Mode.RUNNING, shutdown == Shutdown.IMMEDIATE).because("recovery, or the end, is on"),
             ),
             effect=_forget_child(),
             cites=("C5",),

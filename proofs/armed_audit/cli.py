@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from armed_conformance.run import ADAPTERS, Report, UnknownTarget
-from armed_conformance.run import conform as run_conformance
-from armed_model.properties import BY_NAME
-from armed_proofs import matrix
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
 from armed_audit import verify as verification
+from armed_conformance.run import ADAPTERS, Report, UnknownTarget
+from armed_conformance.run import conform as run_conformance
+from armed_model.properties import BY_NAME
+from armed_proofs import matrix
 
 HOLDS, FAILS, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything holds; something does not; the call is off; Ctrl-C."""
@@ -259,7 +259,8 @@ def _show_cells(console: Console, cells: list[matrix.Cell]) -> None:
         console.print(table)
     for cell in cells:
         if cell.counterexample is not None:
-            console.print(f"\n{cell.profile}: {cell.claim.name} is refuted. {escape(cell.claim.sentence)}", soft_wrap=True)
+            told = f"\n{cell.profile}: {cell.claim.name} is refuted. {escape(cell.claim.sentence)}"
+            console.print(told, highlight=False, soft_wrap=True)
             console.print(f"A shortest run ({cell.scope}):")
             for number, line in enumerate(cell.story, 1):
                 console.print(f"  {number}. {escape(line)}", highlight=False, soft_wrap=True)

@@ -6,11 +6,10 @@ import os
 from collections.abc import Callable
 
 from armed import Decision, decide, exit_status
+from armed_conformance.lockstep import Mismatch
 from armed_model.interpret import INDEX, Instance, Size, State
 from armed_model.profiles import REFERENCE
 from armed_model.system import ACTIVE, OTHER, UNUSED, System, c, clean, decided_clean, flag, slot_of, status
-
-from armed_conformance.lockstep import Mismatch
 
 WAIT_STATUSES = range(1 << 16)
 TOKEN = 0x0123_4567_89AB_CDEF

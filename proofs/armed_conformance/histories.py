@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from armed_conformance.lockstep import Cell, Coverage, Lockstep
+from armed_conformance.protocol import ExitKind, Implementation, Step
 from armed_model.explore import explore
 from armed_model.interpret import Instance, Size, State
 from armed_model.profiles import REFERENCE
 from armed_model.system import Phase, System, engaged, failed, holds, phase
-
-from armed_conformance.lockstep import Cell, Coverage, Lockstep
-from armed_conformance.protocol import ExitKind, Implementation, Step
 
 Situation = tuple[str, bool, bool, int]
 """What a child is just before its death: phase, engaged, failed, entries held (2: two or more)."""

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Refused, Step
 from armed_model.interpret import INDEX, Instance, Size, State
 from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
 from armed_model.profiles import REFERENCE, Profile
@@ -35,8 +36,6 @@ from armed_model.system import (
     status,
 )
 from armed_model.terms import Term
-
-from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Refused, Step
 
 CHILDREN = 4
 """How many children the model has room for at once; as many as the largest instance has slots."""
@@ -157,7 +156,8 @@ class Lockstep:
             self._differ("no child can be started now", f"child {child} was started in slot {slot}")
         word = next((word for word in self._words() if self._can("assign", slot, word)), None)
         if word is None:
-            self._differ(f"slot {slot} is taken: {self._why_not('assign', slot, self._words()[-1])}", "it was given out")
+            why = self._why_not("assign", slot, self._words()[-1])
+            self._differ(f"slot {slot} cannot be given out: {why}", "it was")
         model = next(number for number in range(1, CHILDREN + 1) if self._can_be_forked(number))
         self._actors[child] = _Actor(model)
         self._do("assign", slot, word)
@@ -272,9 +272,8 @@ class Lockstep:
         if self.phase(death.child) is not Phase.EXITED:
             self._end_by_the_supervisor(death, actor)
         expected = self._read(status, actor)
-        if death.decided is Decided.BOOK_KEEPING and self._mode() is Mode.RUNNING and self._can("ask_immediate"):
-            if self._is_shutting_down():  # the orderly shutdown has taken too long
-                self._do("ask_immediate")
+        if death.decided is Decided.BOOK_KEEPING and self._mode() is Mode.RUNNING:
+            self._lose_patience()
         if expected != death.status:
             self._differ(f"child {death.child} ended with status {expected}", f"status {death.status} was reported")
         reaping = _REAPING[death.decided]
@@ -287,11 +286,16 @@ class Lockstep:
         self._do(reaping, actor.model)
         del self._actors[death.child]
 
+    def _lose_patience(self) -> None:
+        """Let the orderly shutdown, if there is one, have taken too long."""
+        if self._is_shutting_down() and self._can("ask_immediate"):
+            self._do("ask_immediate")
+
     def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
         """Account for a child that the harness did not end: killed, or asked to leave by a shutdown."""
         if death.status < 0:
-            if not self._can("kill", actor.model) and self._is_shutting_down() and self._can("ask_immediate"):
-                self._do("ask_immediate")
+            if not self._can("kill", actor.model):
+                self._lose_patience()
             if not self._can("kill", actor.model):
                 self._differ(f"child {death.child} lives, and nobody ended it", f"it ended with status {death.status}")
             self._do("kill", actor.model)
@@ -427,7 +431,7 @@ class Lockstep:
         self.coverage.actions[action] += 1
 
     def _with_status(self, child: int, value: int) -> State:
-        """Let the model's child have been killed by the very signal that was seen: any but 0 and 1 is the same to it."""
+        """Let the model's child have died of the very signal that was seen: any but 0 and 1 is the same to it."""
         at = INDEX[status.name]
         values = list(self._state[at])
         values[child] = value
@@ -481,7 +485,9 @@ class Lockstep:
                 number += 1
                 numbered.append(f"  {number:2}. {line}")
         story = "\n".join(numbered)
-        raise Mismatch(f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}")
+        raise Mismatch(
+            f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}"
+        )
 
 
 _NEEDS_AN_OPEN_BLOCK = frozenset({Step.TAKE, Step.TAKE_REFUSED, Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.LEAVE})

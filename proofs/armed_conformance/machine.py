@@ -85,7 +85,7 @@ def machine_for(
                     on_history(coverage)
 
         def _try(self, act: Callable[[Lockstep], object]) -> None:
-            assert self.lockstep is not None  # noqa: S101 - made by `open`, which Hypothesis calls first
+            assert self.lockstep is not None
             try:
                 act(self.lockstep)
             except BaseException:

@@ -101,7 +101,7 @@ class Observation:
     stopped: bool = False
 
 
-class Refused(Exception):  # noqa: N818 - not an error: the expected answer to an illegal step
+class Refused(Exception):
     """The implementation refused a step, or to start a child."""
 
 

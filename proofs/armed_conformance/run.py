@@ -1,4 +1,4 @@
-"""One conformance run: the directed histories, then random ones, and the floor of coverage; a report of what was seen."""
+"""One conformance run: the directed histories, random ones, the floor of coverage; a report of what was seen."""
 
 from __future__ import annotations
 

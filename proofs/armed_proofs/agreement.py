@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 import z3
+
 from armed_model.interpret import INDEX, Instance, Size, State
 from armed_model.lifecycle import Who
 from armed_model.profiles import REFERENCE
@@ -21,13 +22,13 @@ SIZE = Size(2, 2)
 STATUSES = (-9, 0, 1, 2)
 
 
-class Disagreement(Exception):  # noqa: N818 - it names what was found
+class Disagreement(Exception):
     """The compiled function and z3 give an expression different values in some state."""
 
 
 def compare(states: int, seed: int = 0) -> int:
     """Compare on so many random states, and return how many values were compared. Raises Disagreement."""
-    chance = random.Random(seed)  # noqa: S311 - a test's choice, not a secret
+    chance = random.Random(seed)
     instance = Instance(System(REFERENCE, "+stray"), SIZE)
     world = _World(instance)
     compared = 0

@@ -53,7 +53,10 @@ INVARIANTS: dict[str, tuple[tuple[Parameter, ...], Term]] = {
         (c,),
         implies(there_is_c, both(slot_of[c] != no_slot, in_use[slot_of[c]], owner[slot_of[c]] == c)),
     ),
-    "owner_has_the_slot": ((s,), implies(owner[s] != nobody, both(slot_of[owner[s]] == s, phase[owner[s]] != Phase.NONE))),
+    "owner_has_the_slot": (
+        (s,),
+        implies(owner[s] != nobody, both(slot_of[owner[s]] == s, phase[owner[s]] != Phase.NONE)),
+    ),
     "slot_in_use_has_an_owner": ((s,), implies(both(in_use[s], launching != s), owner[s] != nobody)),
     "free_slot_is_blank": (
         (s,),

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 import z3
+
 from armed_model.explore import (
     Check,
     Found,
@@ -31,7 +32,6 @@ from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES, Profile
 from armed_model.properties import PROPERTIES, Property
 from armed_model.system import System
-
 from armed_proofs.obligations import Answer, discharge, invariant_obligations, property_obligations
 
 SIZES = (Size(1, 1), Size(1, 2), Size(2, 2))

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import z3
+
 from armed_model.properties import Kind, Property, actor
 from armed_model.system import CONSTANTS, INITIALLY, NULLS, System, clean, launching, owner, slot_of, token, variables
 from armed_model.terms import Action, Parameter, Term
-
 from armed_proofs.invariants import INVARIANTS
 
 LIMIT_MS = 10_000
@@ -138,7 +138,7 @@ def _initially(expression: Any, over: tuple[Parameter, ...]) -> Any:
             variable.blank if variable.index is None else z3.K(variable.index.z3, variable.blank)
         )
     for update in INITIALLY:
-        assert update.index is not None  # noqa: S101 - INITIALLY is ours
+        assert update.index is not None
         first[update.variable.name] = z3.Store(first[update.variable.name], update.index.z3, update.value)
     return z3.simplify(z3.substitute(expression, [(variable.z3, first[variable.name]) for variable in variables]))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from armed import Decision, EventKind, SlotState, Supervisor
 from armed.slots import active_word
 

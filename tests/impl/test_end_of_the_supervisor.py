@@ -9,6 +9,7 @@ import subprocess
 import threading
 
 import pytest
+
 from armed import EventKind, Mode, Supervisor
 
 LIMIT = 20.0

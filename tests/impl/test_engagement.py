@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+
 from armed import AlreadyArmed, Decision, ForeignProcess, NotArmed, StillArmed, WrongThread
 
 CLEAN, CRASH = Decision.CLEAN, Decision.CRASH

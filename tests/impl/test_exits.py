@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from armed import Decision, decide, exit_status
 from armed.exits import UNKNOWN
 

@@ -12,6 +12,7 @@ import signal
 import sys
 
 import pytest
+
 from armed import ArmedError, Decision, Engager, Supervisor, engagement, launch
 
 LIMIT = 20.0

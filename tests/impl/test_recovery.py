@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from armed import Closed, Decision, EventKind, Mode, NotRunning, SlotState, StartupFailed, Supervisor
 
 LIMIT = 20.0

@@ -1,6 +1,7 @@
 """The slot table alone, in one process."""
 
 import pytest
+
 from armed import SlotsExhausted, SlotState, SlotTable
 from armed.slots import MAX_SLOTS, active_word
 

@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import armed
 import pytest
+
+import armed
 from armed import (
     Closed,
     CrashWhileClosing,

@@ -7,9 +7,8 @@ import time
 
 from armed import CrashWhileClosing, Event, EventKind, Mode, NotRunning, SlotsExhausted, Supervisor
 from armed.testing import Cells, Command, SteppedChild, Stepper
-from armed_model.lifecycle import SlotState
-
 from armed_conformance.protocol import Death, Decided, ExitKind, Observation, Refused, Step
+from armed_model.lifecycle import SlotState
 
 LIMIT = 20.0
 """Seconds in which the supervisor must have dealt with a death, or finished a recovery."""
@@ -91,7 +90,7 @@ class ArmedFork:
 
     def supervise(self) -> None:
         """Let the supervisor deal with every death so far."""
-        assert self._supervisor is not None  # noqa: S101 - open() comes first
+        assert self._supervisor is not None
         until = time.monotonic() + LIMIT
         while self._is_busy(self._supervisor):
             if time.monotonic() > until:
@@ -136,7 +135,8 @@ class ArmedFork:
                 case EventKind.RESET:
                     self._recovering = False
                 case EventKind.EXITED | EventKind.CRASHED | EventKind.LOST:
-                    assert event.child is not None and event.child.outcome is not None  # noqa: S101, PT018
+                    assert event.child is not None
+                    assert event.child.outcome is not None
                     decided = {EventKind.EXITED: Decided.CLEAN, EventKind.CRASHED: Decided.CRASH}.get(
                         event.kind, Decided.BOOK_KEEPING
                     )
@@ -147,8 +147,8 @@ class ArmedFork:
     def observe(self) -> Observation:
         """Look, and change nothing."""
         supervisor, cells = self._supervisor, self._cells
-        assert supervisor is not None  # noqa: S101 - open() comes first
-        assert cells is not None  # noqa: S101 - made by open()
+        assert supervisor is not None
+        assert cells is not None
         stopped = supervisor.mode is Mode.STOPPED
         children = {} if stopped else {number: self._children[number].child.slot for number in self._alive()}
         slots = () if stopped else range(1, self._slots + 1)

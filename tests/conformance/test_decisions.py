@@ -1,0 +1,37 @@
+"""The decision agrees with the model for every wait status and slot word, and a wrong one is found."""
+
+import os
+
+import pytest
+
+from armed import Decision, decide, exit_status
+from armed_conformance.decisions import WAIT_STATUSES, WORDS, compare_decisions, status_by_the_system
+from armed_conformance.lockstep import Mismatch
+
+
+def test_every_decision_is_the_models():
+    assert compare_decisions() == 65_536 * len(WORDS) == 327_680
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda status, word, token: Decision.CLEAN if status in (0, 1) else Decision.CRASH,
+        lambda status, word, token: Decision.CLEAN if word == token else Decision.CRASH,
+        lambda status, word, token: Decision.CLEAN if status == 0 and word == token else Decision.CRASH,
+        lambda status, word, token: Decision.CLEAN if status in (0, 1, 2) and word == token else Decision.CRASH,
+        lambda status, word, token: Decision.CLEAN if status in (0, 1) and word else Decision.CRASH,
+        lambda status, word, token: decide(abs(status), word, token),  # takes a death by SIGHUP for exit status 1
+    ],
+)
+def test_a_wrong_rule_is_found(wrong):
+    with pytest.raises(Mismatch, match="wait status"):
+        compare_decisions(wrong)
+
+
+def test_wait_statuses_are_read_as_the_system_reads_them():
+    for wait_status in WAIT_STATUSES:
+        if os.WIFEXITED(wait_status) or os.WIFSIGNALED(wait_status):
+            assert exit_status(wait_status) == status_by_the_system(wait_status)
+        else:
+            assert exit_status(wait_status) not in (0, 1)

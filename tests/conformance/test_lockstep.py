@@ -1,0 +1,130 @@
+"""The kit finds nothing in `armed`, and finds every bug that is planted into it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from armed_conformance.adapters.armed import ArmedFork
+from armed_conformance.histories import UNSTOPPABLE, WAYS, cells_wanted, deaths, play, situations, stories
+from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
+from armed_conformance.machine import machine_for, run_histories
+from armed_conformance.protocol import ExitKind, Step
+from armed_conformance.run import UnknownTarget, conform, find
+
+_spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
+planted = importlib.util.module_from_spec(_spec)
+sys.modules["planted"] = planted
+_spec.loader.exec_module(planted)
+
+DIRECTED = [*stories(), *deaths()]
+
+
+@pytest.mark.parametrize("history", DIRECTED, ids=lambda history: history.name)
+def test_armed_does_what_the_model_does(history):
+    coverage = Coverage()
+    play(history, ArmedFork(), coverage)
+    assert coverage.steps > 0
+
+
+def test_there_is_a_way_into_every_situation_that_the_model_reaches():
+    assert set(WAYS) == situations() - UNSTOPPABLE
+    assert situations() >= UNSTOPPABLE
+
+
+def test_the_directed_histories_see_every_cell():
+    coverage = Coverage()
+    for history in deaths():
+        play(history, ArmedFork(), coverage)
+    wanted = cells_wanted(ArmedFork())
+    assert len(wanted) == 8 * len(ExitKind) + 6 * 5  # 8 situations before leaving, 6 while leaving, where 5 are raw
+    assert set(coverage.cells) >= wanted
+    assert coverage.recoveries > 0
+    assert coverage.refusals > 0
+
+
+def test_random_histories_find_no_difference():
+    coverage = Coverage()
+    run_histories(ArmedFork, 40, coverage, seed=1)
+    assert coverage.histories >= 40
+    assert coverage.recoveries > 0
+    assert coverage.armed_deaths > 0
+
+
+@pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)
+def test_directed_histories_catch_every_planted_bug(bug):
+    caught = []
+    for history in DIRECTED:
+        try:
+            play(history, bug(), Coverage())
+        except Mismatch as mismatch:
+            caught.append(str(mismatch))
+    assert caught
+    assert any(planted.ALL[bug] in story for story in caught)
+
+
+@pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)
+def test_random_histories_catch_every_planted_bug_and_shrink_it_to_a_story(bug):
+    with pytest.raises(Mismatch) as caught:
+        run_histories(bug, 1500, Coverage(), seed=2)
+    story = str(caught.value)
+    assert "1. a supervisor with" in story
+    assert "the model says:" in story
+    assert "what was seen:" in story
+    steps = [line for line in story.splitlines() if line.strip()[:1].isdigit()]
+    assert len(steps) <= 9, story
+
+
+def test_a_planted_bug_leaves_nothing_behind_for_the_next():
+    with pytest.raises(Mismatch):
+        run_histories(planted.FlagOnly, 200, Coverage(), seed=1)
+    play(DIRECTED[0], ArmedFork(), Coverage())
+
+
+def test_a_machine_can_stand_in_a_suite_of_its_own():
+    mine = machine_for(ArmedFork, Coverage())
+    assert mine.TestCase.settings is not None
+
+
+def test_a_conformance_run_counts_what_it_has_seen():
+    report = conform("armed:fork", 5, seed=1)
+    seen = report.as_json()
+    assert report.passed
+    assert seen["cells_seen"] == seen["cells_wanted"] > 0
+    assert seen["recoveries"] > 0
+    assert seen["directed"] == len(DIRECTED)
+    assert not seen["cannot"]
+
+
+def test_a_conformance_run_of_something_wrong_tells_the_story():
+    report = conform("planted:StatusOnly", 5, seed=1)
+    assert not report.passed
+    assert "the model says:" in report.mismatch
+
+
+def test_a_cell_that_is_not_seen_fails_the_run(monkeypatch):
+    monkeypatch.setattr("armed_conformance.run.deaths", lambda: iter(()))
+    report = conform("armed:fork", 1, seed=1)
+    assert report.mismatch is None
+    assert report.missing
+    assert not report.passed
+
+
+@pytest.mark.parametrize("target", ["armed:nonsense", "no_such_module:Class", "json:NoSuchClass", ""])
+def test_an_unknown_target_is_refused_by_name(target):
+    with pytest.raises(UnknownTarget, match="armed:fork"):
+        find(target)
+
+
+@pytest.mark.parametrize("slots", [0, 5, -1])
+def test_a_history_has_as_many_slots_as_the_model_has_room_for(slots):
+    with pytest.raises(ValueError, match="1 to 4 slots"):
+        Lockstep(ArmedFork(), slots)
+
+
+def test_what_an_implementation_cannot_do_is_not_wanted_of_it():
+    class Poor(ArmedFork):
+        cannot = frozenset({ExitKind.SIGSEGV, Step.SCRIBBLE})
+
+    assert not [cell for cell in cells_wanted(Poor()) if cell.exit_kind == "SIGSEGV"]
