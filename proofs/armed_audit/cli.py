@@ -180,7 +180,7 @@ def prove(
     if record:
         print(f"recorded in {matrix.record(decided)}", file=sys.stderr)
     _show_cells(output.table, cells)
-    differences = matrix.unexpected(decided)
+    differences = matrix.unexpected(decided, claim)
     for line in differences:
         output.table.print(f"[red]not as recorded:[/] {escape(line)}")
     output.write_json([cell.as_json() for cell in cells])

@@ -195,15 +195,22 @@ def expected_verdicts() -> dict[str, dict[str, str]]:
     return tomllib.loads(files("armed_proofs").joinpath("verdicts.toml").read_text())
 
 
-def unexpected(matrices: Iterable[Matrix]) -> list[str]:
-    """Compare verdicts with the recorded ones, and return a line for each that differs or is missing."""
+def unexpected(matrices: Iterable[Matrix], only: str | None = None) -> list[str]:
+    """Compare verdicts with the recorded ones, and return a line for each that differs or is missing on either side.
+
+    `only`: the one property that was decided; the others recorded are not missed then.
+    """
     recorded = expected_verdicts()
     lines = []
     for matrix in matrices:
-        for cell in matrix.cells:
-            wanted = recorded.get(cell.profile, {}).get(cell.claim.name, "nothing")
-            if wanted != cell.verdict.value:
-                lines.append(f"{cell.profile}: {cell.claim.name} is {cell.verdict.value}; recorded is {wanted}")
+        wanted = recorded.get(matrix.profile.name, {})
+        if only is not None:
+            wanted = {name: verdict for name, verdict in wanted.items() if name == only}
+        found = {cell.claim.name: cell.verdict.value for cell in matrix.cells}
+        for name in sorted(wanted.keys() | found.keys()):
+            if wanted.get(name) != found.get(name):
+                said = f"{found.get(name, 'not decided')}; recorded is {wanted.get(name, 'nothing')}"
+                lines.append(f"{matrix.profile.name}: {name} is {said}")
     return lines
 
 

@@ -39,8 +39,8 @@ class Obligation:
 
     @property
     def is_ground(self) -> bool:
-        """Whether the query is free of quantifiers: the lint."""
-        return not any(_has_quantifier(expression) for expression in (*self.facts, self.goal))
+        """Whether the query is free of quantifiers."""
+        return _is_ground(*self.facts, self.goal)
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,11 @@ class Answer:
 def discharge(obligations: Iterable[Obligation]) -> Iterator[Answer]:
     """Ask z3 each query, and yield its answers in the same order. Queries with the same facts share a solver.
 
-    Facts that contradict each other would prove anything: they are answered "vacuous", which is not proved.
+    Facts that contradict each other would prove anything: they are answered "vacuous", which is not proved. Nor is a
+    query with a quantifier, whatever z3 would say of it.
     """
     facts: tuple[Any, ...] | None = None
-    solver, possible = z3.SimpleSolver(), z3.sat
+    solver, possible, ground = z3.SimpleSolver(), z3.sat, True
     for obligation in obligations:
         began = time.perf_counter()
         if obligation.facts is not facts:
@@ -71,16 +72,18 @@ def discharge(obligations: Iterable[Obligation]) -> Iterator[Answer]:
             solver = z3.SimpleSolver()
             solver.set("timeout", LIMIT_MS)
             solver.add(*facts)
-            possible = solver.check()
+            possible, ground = solver.check(), _is_ground(*facts)
         solver.push()
         solver.add(z3.Not(obligation.goal))
         result = solver.check()
-        if possible == z3.unsat:
+        if not (ground and _is_ground(obligation.goal)):
+            answer = "refused: the query has a quantifier"
+        elif possible == z3.unsat:
             answer = "vacuous: no state satisfies the facts"
-        elif result == z3.unsat:
-            answer = "proved"
+        elif z3.unknown in (possible, result):
+            answer = f"unknown: {solver.reason_unknown()}"
         else:
-            answer = "sat" if result == z3.sat else f"unknown: {solver.reason_unknown()}"
+            answer = "proved" if result == z3.unsat else "sat"
         solver.pop()
         yield Answer(obligation.name, answer, time.perf_counter() - began)
 
@@ -192,14 +195,10 @@ def _distinct() -> tuple[Any, ...]:
     return (z3.Distinct(*words),)
 
 
-def _has_quantifier(expression: Any) -> bool:
-    stack, seen = [expression], set()
-    while stack:
-        node = stack.pop()
-        if node.get_id() in seen:
-            continue
-        seen.add(node.get_id())
-        if z3.is_quantifier(node):
-            return True
-        stack.extend(node.children())
-    return False
+def _is_ground(*expressions: Any) -> bool:
+    goal = z3.Goal()
+    goal.add(*expressions)
+    return not _HAS_QUANTIFIERS(goal)
+
+
+_HAS_QUANTIFIERS = z3.Probe("has-quantifiers")

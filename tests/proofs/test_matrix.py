@@ -289,3 +289,10 @@ def test_a_counterexample_is_published_step_by_step(matrices):
         {"action": "reap_clean", "arguments": [1]},
         {"action": "assign", "arguments": [1, 3]},
     ]
+
+
+def test_a_recorded_property_that_was_not_decided_is_noticed(matrices, monkeypatch):
+    recorded = module.expected_verdicts()
+    recorded["reference"]["something_else"] = "proved"
+    monkeypatch.setattr(module, "expected_verdicts", lambda: recorded)
+    assert module.unexpected([matrices["reference"]]) == ["reference: something_else is not decided; recorded is proved"]

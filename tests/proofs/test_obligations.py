@@ -193,3 +193,18 @@ def test_a_query_that_takes_too_long_is_not_proved(monkeypatch):
 def test_the_limit_is_one_that_no_query_comes_near(of_the_invariant):
     assert module.LIMIT_MS == 10_000
     assert max(answer.seconds for answer in discharge(of_the_invariant[:60])) < 1
+
+
+def test_a_query_with_a_quantifier_is_refused_though_it_could_be_proved():
+    mine = phase[child] == phase[child]
+    everywhere = z3.ForAll([child.z3], mine.z3)
+    said = refused(
+        [Obligation("in a fact", (everywhere,), z3.BoolVal(True)), Obligation("in the goal", (), everywhere)]
+    )
+    assert said == dict.fromkeys(("in a fact", "in the goal"), "refused: the query has a quantifier")
+
+
+def test_facts_of_which_nobody_knows_whether_they_are_possible_prove_nothing(monkeypatch):
+    answers = iter([z3.unknown, z3.unsat])
+    monkeypatch.setattr(z3.Solver, "check", lambda self, *assumptions: next(answers))
+    assert refused([Obligation("query", (), z3.BoolVal(True))])["query"].startswith("unknown")

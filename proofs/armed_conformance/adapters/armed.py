@@ -137,6 +137,8 @@ class ArmedFork:
                 case EventKind.EXITED | EventKind.CRASHED | EventKind.LOST:
                     assert event.child is not None
                     assert event.child.outcome is not None
+                    if id(event.child) not in numbers:
+                        continue  # Ctrl-C fell between its start and our note of it: everything is being closed
                     decided = {EventKind.EXITED: Decided.CLEAN, EventKind.CRASHED: Decided.CRASH}.get(
                         event.kind, Decided.BOOK_KEEPING
                     )
