@@ -34,8 +34,10 @@ class Extent:
     histories: int
 
 
-QUICK = Extent(sizes=(Size(1, 2), Size(2, 1)), states_compared=10, histories=50)
-FULL = Extent(sizes=(Size(1, 2), Size(2, 1), Size(2, 2)), states_compared=100, histories=400)
+QUICK = Extent(sizes=(Size(1, 2), Size(2, 1)), states_compared=20, histories=100)
+FULL = Extent(
+    sizes=(*QUICK.sizes, Size(1, 3), Size(3, 1), Size(2, 2), Size(2, 3)), states_compared=200, histories=1000
+)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import mmap
 import os
 import signal
 import sys
+from types import CodeType
 
 import pytest
 
@@ -20,9 +21,6 @@ TRACED = {engagement.__file__, launch.__file__}
 INSIDE = {Engager._ask.__code__, Engager._give.__code__}  # a take or a give-back is under way
 HELD = slice(0, 2)
 WAS_INSIDE, WAS_REACHED = 2, 3
-
-# On 3.12 and later settrace leaves instructions out, silently.
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="NOT RUN: needs sys.monitoring there")
 
 
 class InterruptedByAlarmError(Exception):
@@ -49,6 +47,21 @@ class Interruption:
         self.memory, self.left, self.interrupt = memory, n, interrupt
 
     def __call__(self):
+        if sys.version_info >= (3, 12):
+            self.monitor()
+        else:
+            self.trace()
+
+    def monitor(self):
+        """On 3.12 and later settrace leaves instructions out, silently; monitoring sees each."""
+        monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
+        monitoring.use_tool_id(tool, "interruption")
+        monitoring.register_callback(tool, monitoring.events.INSTRUCTION, lambda code, at: self.count(sys._getframe(1)))
+        for module in (engagement, launch):
+            for code in codes_of(module):
+                monitoring.set_local_events(tool, code, monitoring.events.INSTRUCTION)
+
+    def trace(self):
         frame = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename in TRACED:  # these have begun already
             frame.f_trace, frame.f_trace_opcodes = self.trace_instruction, True
@@ -63,17 +76,37 @@ class Interruption:
 
     def trace_instruction(self, frame, event, arg):
         if event == "opcode":
-            self.left -= 1
-            if self.left == 0:
-                sys.settrace(None)
-                self.memory[WAS_REACHED] = 1
-                self.memory[16:80] = f"{frame.f_code.co_name}+{frame.f_lasti}".encode().ljust(64)
-                at = frame
-                while at is not None:
-                    self.memory[WAS_INSIDE] |= at.f_code in INSIDE
-                    at = at.f_back
-                self.interrupt()
+            self.count(frame)
         return self.trace_instruction
+
+    def count(self, frame):
+        self.left -= 1
+        if self.left != 0:
+            return
+        if sys.version_info >= (3, 12):
+            sys.monitoring.free_tool_id(sys.monitoring.DEBUGGER_ID)
+        sys.settrace(None)
+        self.memory[WAS_REACHED] = 1
+        self.memory[16:80] = f"{frame.f_code.co_name}+{frame.f_lasti}".encode().ljust(64)
+        at = frame
+        while at is not None:
+            self.memory[WAS_INSIDE] |= at.f_code in INSIDE
+            at = at.f_back
+        self.interrupt()
+
+
+def codes_of(module):
+    """Return the code of every function that is defined in a module, also in its classes and functions."""
+    found = []
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    for value in itertools.chain(vars(module).values(), *(vars(each).values() for each in classes)):
+        function = getattr(value, "__wrapped__", getattr(value, "fget", value))
+        if getattr(getattr(function, "__code__", None), "co_filename", None) == module.__file__:
+            pending = [function.__code__]
+            while pending:
+                found.append(pending.pop())
+                pending += [const for const in found[-1].co_consts if isinstance(const, CodeType)]
+    return found
 
 
 def empty(me, memory):
