@@ -7,17 +7,14 @@ proofs are for any number of slots and children. A shortest run that refutes a p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from armed_model.interpret import Arguments, Instance, State
+from armed_model.interpret import Arguments, Instance, Sought, State
 from armed_model.lifecycle import SlotState, Who
-from armed_model.properties import Kind, Property, slot_says
+from armed_model.properties import Claim, Property, slot_says
 from armed_model.system import SLOT, flag
-from armed_model.terms import Parameter
-
-Check = Callable[[State, State, int], Arguments | None]
-"""A function of (state, state after, actor's position in Who): members for which something is so, or None."""
+from armed_model.terms import Parameter, both, negate
 
 
 @dataclass(frozen=True)
@@ -61,48 +58,80 @@ class StillSearching(Exception):
 
 def explore(
     instance: Instance,
-    look_for: Mapping[str, Check] | None = None,
+    look_for: Mapping[str, Sought] | None = None,
     *,
     stop_when_all_found: bool = False,
     limit: int = 5_000_000,
 ) -> Exploration:
     """Search breadth first from the initial state, so that the first run found to anything is a shortest one.
 
-    `look_for` names what to look for; each is evaluated on every step, and (with the state twice) on the initial state.
-    Raises StillSearching when more than `limit` distinct states are met.
+    `look_for` names what to look for, on every state or on every step. Raises StillSearching when more than `limit`
+    distinct states are met.
     """
     began = time.perf_counter()
     seen: dict[State, tuple[State, Step] | None] = {instance.initial: None}
-    wanted = dict(look_for or {})
+    on_states = {name: each for name, each in (look_for or {}).items() if each.on_states}
+    on_steps = {name: each for name, each in (look_for or {}).items() if not each.on_states}
+    in_states, in_steps = instance.watch(on_states), instance.watch(on_steps)
+    names = [action.name for action in instance.system.actions]
+    actors = [list(Who).index(action.by) for action in instance.system.actions]
+    successors = instance.successors
     result = Exploration()
-    actors = {name: list(Who).index(each.action.by) for name, each in instance.actions.items()}
-    for name in list(wanted):
-        if (binding := wanted[name](instance.initial, instance.initial, 0)) is not None:
-            result.found[name] = Found((), binding)
-            del wanted[name]
+    enabled: set[int] = set()
+
+    def note(what: str, binding: Arguments, run: Run) -> None:
+        nonlocal in_states, in_steps
+        if what in result.found:
+            return
+        result.found[what] = Found(run, binding)
+        if on_states.pop(what, None) is not None:
+            in_states = instance.watch(on_states)
+        else:
+            del on_steps[what]
+            in_steps = instance.watch(on_steps)
+
+    for what, binding in in_states(instance.initial, instance.initial, 0):
+        note(what, binding, ())
     frontier = [instance.initial]
-    while frontier and not (stop_when_all_found and not wanted):
+    while frontier and not (stop_when_all_found and not on_states and not on_steps):
         fresh: list[State] = []
         for state in frontier:
-            for name, arguments, after in instance.steps(state):
+            for position, arguments, after in successors(state):
                 result.transitions += 1
-                result.actions_seen.add(name)
-                new = after not in seen
-                if new:
-                    seen[after] = (state, Step(name, arguments))
+                enabled.add(position)
+                if after not in seen:
+                    seen[after] = (state, Step(names[position], arguments))
                     fresh.append(after)
-                for what in list(wanted):
-                    if (binding := wanted[what](state, after, actors[name])) is not None:
-                        result.found[what] = Found((*_run_to(seen, state), Step(name, arguments)), binding)
-                        del wanted[what]
+                    if on_states:
+                        for what, binding in in_states(after, after, 0):
+                            note(what, binding, _run_to(seen, after))
+                if on_steps:
+                    for what, binding in in_steps(state, after, actors[position]):
+                        note(what, binding, (*_run_to(seen, state), Step(names[position], arguments)))
             if len(seen) > limit:
-                raise StillSearching(f"more than {limit} states")
+                raise StillSearching(f"more than {limit:,} states")
         result.depth += bool(fresh)
         frontier = fresh
     result.states = len(seen)
+    result.actions_seen = {names[position] for position in enabled}
     result.complete = not frontier
     result.seconds = time.perf_counter() - began
     return result
+
+
+def reachable(instance: Instance) -> Iterator[State]:
+    """Yield every reachable state once, the nearest first."""
+    seen = {instance.initial}
+    frontier = [instance.initial]
+    while frontier:
+        yield from frontier
+        fresh: list[State] = []
+        for state in frontier:
+            for _, _, after in instance.successors(state):
+                if after not in seen:
+                    seen.add(after)
+                    fresh.append(after)
+        frontier = fresh
 
 
 def _run_to(seen: dict[State, tuple[State, Step] | None], state: State) -> Run:
@@ -124,29 +153,28 @@ def replay(instance: Instance, run: Run) -> list[State]:
     return states
 
 
-def holds_at_the_end(instance: Instance, run: Run, check: Check) -> Arguments | None:
-    """Replay a run, and evaluate a check on its last step (on the initial state, for an empty run)."""
+def holds_at_the_end(instance: Instance, run: Run, sought: Sought) -> list[Arguments]:
+    """Replay a run, and return the members for which what is sought is there in its last state, or on its last step."""
     states = replay(instance, run)
-    if not run:
-        return check(states[0], states[0], 0)
-    who = list(Who).index(instance.actions[run[-1].action].action.by)
-    return check(states[-2], states[-1], who)
+    if sought.on_states or not run:
+        found = instance.watch({"": sought})(states[-1], states[-1], 0)
+    else:
+        who = list(Who).index(instance.actions[run[-1].action].action.by)
+        found = instance.watch({"": sought})(states[-2], states[-1], who)
+    return [binding for _, binding in found]
 
 
-def violations(instance: Instance, properties: tuple[Property, ...]) -> dict[str, Check]:
-    """Return the checks that look for a violation of each property."""
-    return {each.name: _on_states(each, instance.violation(each)) for each in properties}
+def violations(properties: Iterable[Property]) -> dict[str, Sought]:
+    """Return what to look for to refute each property."""
+    return {
+        each.name: Sought(each.over, both(each.premise, negate(each.conclusion)), each.claims is Claim.ALWAYS)
+        for each in properties
+    }
 
 
-def premises(instance: Instance, properties: tuple[Property, ...]) -> dict[str, Check]:
-    """Return the checks that look for a run on which the premise of each property holds."""
-    return {each.name: _on_states(each, instance.witness(each)) for each in properties}
-
-
-def _on_states(claim: Property, check: Check) -> Check:
-    if claim.kind is Kind.STEP:
-        return check
-    return lambda before, after, who: check(after, after, who)
+def premises(properties: Iterable[Property]) -> dict[str, Sought]:
+    """Return what to look for to reach the premise of each property."""
+    return {each.name: Sought(each.over, each.premise, each.claims is Claim.ALWAYS) for each in properties}
 
 
 def tell(instance: Instance, run: Run) -> list[str]:
@@ -173,6 +201,6 @@ def _says(instance: Instance, state: State, slot: int) -> str:
     """What a slot's flag stands for."""
     parameter = Parameter("slot", SLOT)
     for each in SlotState:
-        if instance.predicate(slot_says(each, parameter), (parameter,))(state, state, 0, slot):
+        if instance.predicate(slot_says(instance.system.profile, each, parameter), (parameter,))(state, state, 0, slot):
             return each.value
     raise AssertionError(f"slot {slot} is in no state of the lifecycle")

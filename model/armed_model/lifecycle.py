@@ -25,6 +25,8 @@ class SlotState(enum.Enum):
     """Given to a child that has not armed the switch yet, or has disarmed it: the clean state."""
     ACTIVE = "active"
     """The switch is armed: the child may have touched shared memory and not given everything back."""
+    WALSENDER = "walsender"
+    """Armed too: PostgreSQL's senders of the write-ahead log say so (9.0 and later; PM_CHILD_WALSENDER)."""
     FOREIGN = "foreign"
     """A value that neither the supervisor nor the slot's owner writes: some process has scribbled over the flag."""
 
@@ -34,6 +36,7 @@ class Trigger(enum.Enum):
 
     ASSIGN = "assign"
     ARM = "arm"
+    STREAM = "stream"
     DISARM = "disarm"
     RELEASE = "release"
 
@@ -43,8 +46,10 @@ class Who(enum.Enum):
 
     SUPERVISOR = "supervisor"
     CHILD = "child"
+    GRANDCHILD = "grandchild"
+    """A fork of a child, of which the supervisor does not know. It owns no row."""
     ENVIRONMENT = "environment"
-    """Nobody's intention: a stray write. It owns no row."""
+    """Nobody's intention: a stray write, a failure of somebody else's. It owns no row."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,13 @@ ROWS = (
     Row(Trigger.RELEASE, SlotState.FOREIGN, SlotState.UNUSED, Who.SUPERVISOR, ("C1",)),
     Row(Trigger.RELEASE, SlotState.UNUSED, SlotState.UNUSED, Who.SUPERVISOR, ("C1",)),
 )
+
+WALSENDER_ROWS = (
+    Row(Trigger.STREAM, SlotState.ACTIVE, SlotState.WALSENDER, Who.CHILD, ("C6",)),
+    Row(Trigger.DISARM, SlotState.WALSENDER, SlotState.ASSIGNED, Who.CHILD, ("C7",)),
+    Row(Trigger.RELEASE, SlotState.WALSENDER, SlotState.UNUSED, Who.SUPERVISOR, ("C1", "C15")),
+)
+"""What comes with walsenders, in the profiles that have them."""
 
 
 class LifecycleViolation(Exception):

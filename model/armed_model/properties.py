@@ -1,7 +1,8 @@
 """What is claimed of the system: named properties, each a sentence, a premise and a conclusion.
 
 ALWAYS properties speak of every reachable state, STEP properties of every step from one: there `after(term)` reads the
-state after the step, and `actor` is the process that takes it. The names are part of the interface.
+state after the step, and `actor` is the process that takes it. LEADS_TO properties, at the end, speak of whole runs.
+The names are part of the interface.
 """
 
 from __future__ import annotations
@@ -9,44 +10,69 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from armed_model.lifecycle import ROWS, SlotState
+from armed_model.lifecycle import ROWS, WALSENDER_ROWS, SlotState, Who
+from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile
 from armed_model.system import (
     ACTIVE,
     CHILD,
+    RESERVED,
     SLOT,
+    STREAMING,
     UNUSED,
     WHO,
+    WORD,
     Mode,
     Phase,
+    Request,
     Shutdown,
+    System,
+    aimed,
     armed,
     clean,
+    clean_word,
+    copy_gives,
     engaged,
+    entry_gone,
     failed,
     flag,
+    handle_astray,
+    handle_gone,
     holds,
     in_use,
+    is_decided,
+    is_looked_at,
+    kind,
     launching,
+    launching_as,
     mode,
     no_slot,
+    nobody,
     orderly,
     owed,
     owner,
     phase,
+    phases,
+    request,
     shutdown,
     slot_of,
+    start_up_phases,
     status,
+    status_is_clean,
+    to_disarm,
+    to_give,
     token,
+    told,
     torn,
     variables,
 )
-from armed_model.terms import Parameter, Term, both, either, implies, negate, one_of
+from armed_model.terms import Parameter, Term, both, either, implies, negate, one_of, substitute
 
 after = variables.primed
 
 OF_A_SLOT = (flag, clean, in_use, owner)
-OF_A_CHILD = (phase, slot_of, token, engaged, holds, failed, status, armed, orderly)
-
+OF_A_CHILD = (
+    phase, kind, slot_of, told, token, engaged, to_give, to_disarm, holds, failed, status, armed, orderly
+)  # fmt: skip
 
 ASSUMPTIONS = {
     "A1": "Actions are atomic: each store of a flag is one aligned 8-byte store, each decision reads the flag once.",
@@ -65,7 +91,7 @@ ASSUMPTIONS = {
 _ALL = ("A1", "A2", "A3", "A9", "A10")
 
 
-class Kind(enum.Enum):
+class Claim(enum.Enum):
     """What a property speaks of."""
 
     ALWAYS = "always"
@@ -74,17 +100,21 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class Property:
-    """A claim: for every member of `over`, the premise implies the conclusion."""
+    """A claim: for every member of `over`, the premise implies the conclusion.
+
+    `out_of_scope` is the reason why it is not decided in this profile; empty where it is.
+    """
 
     name: str
     sentence: str
-    kind: Kind
+    claims: Claim
     over: tuple[Parameter, ...]
     premise: Term
     conclusion: Term
-    cites: tuple[str, ...]
+    cites: tuple[str, ...] = ()
     environment: str = "calm"
     assumes: tuple[str, ...] = _ALL
+    out_of_scope: str = ""
 
     @property
     def claim(self) -> Term:
@@ -96,31 +126,36 @@ class Property:
 
 actor = Parameter("actor", WHO)
 c, d = Parameter("child", CHILD), Parameter("other_child", CHILD)
-s = Parameter("slot", SLOT)
+s, r = Parameter("slot", SLOT), Parameter("other_slot", SLOT)
+w = Parameter("word", WORD)
 
 exists_c = phase[c] != Phase.NONE
 exists_d = phase[d] != Phase.NONE
+is_forked = both(phase[c] == Phase.NONE, after(phase[c]) != Phase.NONE)
 is_reaped = both(phase[c] == Phase.EXITED, after(phase[c]) == Phase.NONE)
+dies = both(phase[c] != Phase.EXITED, after(phase[c]) == Phase.EXITED)
 is_given_a_slot = both(slot_of[c] != after(slot_of[c]), after(slot_of[c]) != no_slot)
-comes_into_use = both(negate(in_use[s]), after(in_use[s]))
-under_way = one_of(mode, Mode.STOPPING, Mode.RESETTING, Mode.STARTING)
-is_decided_clean = both(is_reaped, shutdown != Shutdown.IMMEDIATE, after(mode) == Mode.RUNNING)
-is_decided_crashed = both(is_reaped, mode == Mode.RUNNING, after(mode) == Mode.STOPPING)
-status_is_clean = one_of(status[c], 0, 1)
-reset_is_to_come = one_of(mode, Mode.STOPPING, Mode.RESETTING)
+is_assigned = both(launching != s, after(launching) == s)
+under_way = one_of(mode, Mode.STOPPING, Mode.DRAINING, Mode.RESETTING, Mode.STARTING)
+is_decided_crashed = both(is_reaped, negate(one_of(mode, Mode.STOPPING)), after(mode) == Mode.STOPPING)
+reset_is_to_come = one_of(mode, Mode.STOPPING, Mode.DRAINING, Mode.RESETTING)
 is_reset = both(mode == Mode.RESETTING, after(mode) == Mode.STARTING)
 
-def slot_says(state: SlotState, slot: Term) -> Term:
+
+def slot_says(profile: Profile, state: SlotState, slot: Term) -> Term:
     """Return the condition that the flag of `slot` stands for this state of the lifecycle."""
     match state:
         case SlotState.UNUSED:
             return flag[slot] == UNUSED
         case SlotState.ASSIGNED:
-            return both(flag[slot] != UNUSED, flag[slot] == clean[slot])
+            return both(flag[slot] != UNUSED, flag[slot] == clean_word(profile, slot))
         case SlotState.ACTIVE:
             return flag[slot] == ACTIVE
+        case SlotState.WALSENDER:
+            return flag[slot] == STREAMING if Kind.WALSENDER in profile.kinds else both(flag[slot] != flag[slot])
         case SlotState.FOREIGN:
-            return negate(one_of(flag[slot], UNUSED, ACTIVE, clean[slot]))
+            streaming = [STREAMING] if Kind.WALSENDER in profile.kinds else []
+            return negate(one_of(flag[slot], UNUSED, ACTIVE, clean_word(profile, slot), *streaming))
 
 
 def unchanged(*terms: Term) -> Term:
@@ -128,115 +163,552 @@ def unchanged(*terms: Term) -> Term:
     return both(*[after(term) == term for term in terms])
 
 
-def _some_row_of_the_lifecycle() -> Term:
+def is_decided_clean(profile: Profile) -> Term:
+    """A child is reaped, deaths are decided now, and this one starts no recovery."""
+    return both(is_reaped, is_decided(profile), shutdown != Shutdown.IMMEDIATE, after(mode) == mode)
+
+
+def is_available(profile: Profile, slot: Term) -> Term:
+    """Allocation would give the slot out."""
+    return flag[slot] == UNUSED if profile.allocation is Allocation.SHARED else negate(in_use[slot])
+
+
+def some_row_of_the_lifecycle(profile: Profile) -> Term:
+    """The change of the flag of `s` is a row, made by the process whose row it is."""
+    rows = (*ROWS, *(WALSENDER_ROWS if Kind.WALSENDER in profile.kinds else ()))
     return either(
         *[
-            both(slot_says(row.source, s), after(slot_says(row.dest, s)), actor == row.who)
-            for row in ROWS
+            both(slot_says(profile, row.source, s), after(slot_says(profile, row.dest, s)), actor == row.who)
+            for row in rows
         ]
     )
 
 
-# --- Properties ------------------------------------------------------------------------------------------------------
+def can_write_the_flag(profile: Profile, by: Who, child: Term) -> Term:
+    """Some action of this process (of this child, if it has one) that writes the flag of `s` can be taken."""
+    ways = []
+    for action in System(profile).actions:
+        written = [update for update in action.effect if update.variable is flag]
+        if action.by is not by or not written or written[0].index is None:
+            continue  # the reset writes all flags, when nobody is there: reset_only_when_alone
+        names = {"Child": child, "Slot": s, "Word": w}
+        if action.name.startswith("assign"):
+            second = {parameter.name: r for parameter in action.of[1:] if parameter.sort is SLOT}
+        else:
+            second = {}
+        bound = [(parameter, second.get(parameter.name, names[parameter.sort.name])) for parameter in action.of]
+        terms = [*action.conditions, written[0].index == s]
+        ways.append(both(*[substitute(term, bound) for term in terms]))
+    return either(*ways)
 
-PROPERTIES = (
-    Property(
-        "armed_exit_triggers_recovery",
-        "After an armed child is reaped, and no immediate shutdown was asked for, no child is given a slot "
-        "until a reset has happened.",
-        Kind.STEP,
-        over=(c, s),
-        premise=both(owed, shutdown != Shutdown.IMMEDIATE),
-        conclusion=negate(either(is_given_a_slot, comes_into_use)),
-        cites=("C1", "C3", "C5"),
-        assumes=(*_ALL, "A7"),
-    ),
-    Property(
-        "decision_is_exact",
-        "When no shutdown was asked for, reaping a child starts recovery, or finds it under way, iff its status is "
-        "not clean, or its slot does not hold its clean value, or recovery was under way.",
-        Kind.STEP,
-        over=(c,),
-        premise=both(shutdown == Shutdown.NONE, is_reaped),
-        conclusion=after(under_way)
-        == either(negate(status_is_clean), flag[slot_of[c]] != clean[slot_of[c]], under_way),
-        cites=("C1", "C5", "C13"),
-    ),
-    Property(
-        "held_resource_never_looks_clean",
-        "A child that still holds the shared resource is never decided clean.",
-        Kind.STEP,
-        over=(c,),
-        premise=both(is_reaped, holds[c]),
-        conclusion=negate(is_decided_clean),
-        cites=("C4",),
-        assumes=(*_ALL, "A7"),
-    ),
-    Property(
-        "orderly_exit_never_alarms",
-        "A child that left in the orderly way, none of whose takes or give-backs failed, that holds nothing, with "
-        "status 0 or 1, is not decided crashed.",
-        Kind.STEP,
-        over=(c,),
-        premise=both(is_reaped, orderly[c], negate(failed[c]), negate(holds[c]), status_is_clean),
-        conclusion=negate(is_decided_crashed),
-        cites=("C13",),
-    ),
-    Property(
-        "slot_has_one_owner",
-        "Two living or unreaped children never have the same slot.",
-        Kind.ALWAYS,
-        over=(c, d),
-        premise=both(exists_c, exists_d, c != d),
-        conclusion=slot_of[c] != slot_of[d],
-        cites=("C14",),
-    ),
-    Property(
-        "flag_follows_lifecycle",
-        "Every change of a flag is a row of the lifecycle, made by the process whose row it is.",
-        Kind.STEP,
-        over=(s,),
-        premise=after(flag[s]) != flag[s],
-        conclusion=_some_row_of_the_lifecycle(),
-        cites=("C6", "C7"),
-    ),
-    Property(
-        "reset_only_when_alone",
-        "The reset happens only when no child of this generation lives or is unreaped.",
-        Kind.STEP,
-        over=(c,),
-        premise=is_reset,
-        conclusion=phase[c] == Phase.NONE,
-        cites=("C5",),
-    ),
-    Property(
-        "second_crash_adds_nothing",
-        "While a reset is to come, reaping changes only the child's own phase and slot.",
-        Kind.STEP,
-        over=(c, d, s),
-        premise=both(reset_is_to_come, is_reaped),
-        conclusion=both(
-            unchanged(mode, shutdown, launching),
-            implies(s != slot_of[c], unchanged(*[each[s] for each in OF_A_SLOT])),
-            implies(
-                d != c,
-                unchanged(*[each[d] for each in OF_A_CHILD]),
-            ),
+
+# --- Safety ----------------------------------------------------------------------------------------------------------
+
+
+def properties(profile: Profile, backends_alone: bool = False) -> tuple[Property, ...]:
+    """Return what is claimed of every state and every step, as it reads in this profile.
+
+    `backends_alone`: the child spoken of is of a kind whose slot is looked at.
+    """
+    counts = [is_looked_at(profile, c)] if backends_alone else []
+    return (*_about_the_switch(profile, counts), *_about_slots(profile), *_about_recovery(profile, counts),
+            *_beyond_calm(profile), *_about_single_steps(profile))  # fmt: skip
+
+
+def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
+    slot_is_clean = flag[slot_of[c]] == clean_word(profile, slot_of[c])
+    return (
+        Property(
+            "armed_exit_triggers_recovery",
+            "After an armed child is reaped, and no immediate shutdown was asked for, no child is given a slot "
+            "until a reset has happened.",
+            Claim.STEP,
+            over=(c, s),
+            premise=both(owed, shutdown != Shutdown.IMMEDIATE),
+            conclusion=negate(either(is_given_a_slot, is_assigned)),
+            cites=("C1", "C3", "C5"),
+            assumes=(*_ALL, "A7"),
         ),
-        cites=("C5",),
-    ),
-)
+        Property(
+            "decision_is_exact",
+            "When no shutdown was asked for, reaping a child whose slot is looked at starts recovery, or finds it "
+            "under way, iff its status is not clean for its kind, or its slot does not hold its clean value, or "
+            "recovery was under way.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(
+                shutdown == Shutdown.NONE, is_looked_at(profile, c), slot_of[c] != no_slot, mode != Mode.DEAD, is_reaped
+            ),
+            conclusion=after(under_way) == either(negate(status_is_clean(c)), negate(slot_is_clean), under_way),
+            cites=("C1", "C5", "C13"),
+        ),
+        Property(
+            "held_resource_never_looks_clean",
+            "A child that still holds the shared resource is never decided clean.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(is_reaped, holds[c], *counts),
+            conclusion=negate(is_decided_clean(profile)),
+            cites=("C4",),
+            assumes=(*_ALL, "A7"),
+        ),
+        Property(
+            "orderly_exit_never_alarms",
+            "A child that left in the orderly way, none of whose takes, give-backs and hooks failed, that holds "
+            "nothing, with a status that is clean for its kind, is not decided crashed.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(is_reaped, orderly[c], negate(holds[c]), status_is_clean(c), *counts),
+            conclusion=negate(is_decided_crashed),
+            cites=("C13",),
+        ),
+        Property(
+            "an_alarm_has_a_reason",
+            "Recovery starts only for a child that is dead, and whose status is not clean for its kind or whose slot "
+            "does not hold its clean value.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, is_reaped),
+            conclusion=either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
+            cites=("C13", "C15"),
+        ),
+        Property(
+            "the_flag_tells_whether_armed",
+            "The flag of a living or unreaped child's slot is its clean value exactly while the child is not armed.",
+            Claim.ALWAYS,
+            over=(c,),
+            premise=both(exists_c, slot_of[c] != no_slot),
+            conclusion=slot_is_clean == negate(armed[c]),
+            cites=("C6", "C7"),
+        ),
+    )
 
-BY_NAME = {each.name: each for each in PROPERTIES}
 
-# --- What must be seen to happen -------------------------------------------------------------------------------------
+def _about_slots(profile: Profile) -> tuple[Property, ...]:
+    other_writer = either(
+        both(can_write_the_flag(profile, Who.SUPERVISOR, c), can_write_the_flag(profile, Who.CHILD, d)),
+        both(c != d, can_write_the_flag(profile, Who.CHILD, c), can_write_the_flag(profile, Who.CHILD, d)),
+    )
+    has_its_owner = both(
+        owner[s] != nobody, phase[owner[s]] != Phase.NONE, slot_of[owner[s]] == s,
+        one_of(kind[owner[s]], *profile.with_a_slot),
+    )  # fmt: skip
+    return (
+        Property(
+            "slot_has_one_owner",
+            "Two living or unreaped children never have the same slot.",
+            Claim.ALWAYS,
+            over=(c, d),
+            premise=both(exists_c, exists_d, c != d, slot_of[c] != no_slot),
+            conclusion=slot_of[c] != slot_of[d],
+            cites=("C14",),
+        ),
+        Property(
+            "flag_has_one_writer",
+            "No two processes can write the same flag at the same time: the flag needs no lock.",
+            Claim.ALWAYS,
+            over=(c, d, s, r, w),
+            premise=can_write_the_flag(profile, Who.CHILD, d),
+            conclusion=negate(other_writer),
+            cites=("C14",),
+        ),
+        Property(
+            "no_slot_leaks",
+            "A slot that allocation would not give out is being launched, or has an owner that is living or unreaped.",
+            Claim.ALWAYS,
+            over=(s,),
+            premise=both(mode != Mode.DEAD, negate(is_available(profile, s))),
+            conclusion=either(launching == s, both(owner[s] != nobody, phase[owner[s]] != Phase.NONE)),
+            cites=("C16",),
+        ),
+        Property(
+            "assignment_never_fails",
+            "Each slot that is not available is being launched, or has its own owner, living or unreaped, of a kind "
+            "that has slots; so, by counting (on paper), fewer such children than slots means a free slot. And no "
+            "search for a slot ends the supervisor.",
+            Claim.STEP,
+            over=(s,),
+            premise=both(mode != Mode.DEAD, either(negate(is_available(profile, s)), after(mode) != mode)),
+            conclusion=both(
+                either(is_available(profile, s), launching == s, has_its_owner), after(mode) != Mode.DEAD
+            ),
+            cites=("C16",),
+            assumes=(*_ALL, "A8"),
+        ),
+        Property(
+            "flag_follows_lifecycle",
+            "Every change of a flag is a row of the lifecycle, made by the process whose row it is.",
+            Claim.STEP,
+            over=(s,),
+            premise=after(flag[s]) != flag[s],
+            conclusion=some_row_of_the_lifecycle(profile),
+            cites=("C6", "C7"),
+        ),
+        Property(
+            "who_is_not_there_is_blank",
+            "Of a child that is not there, and of a slot that nobody has, nothing is left: neither in its flag nor in "
+            "any record.",
+            Claim.ALWAYS,
+            over=(c, s),
+            premise=both(mode != Mode.DEAD, either(negate(exists_c), both(launching != s, owner[s] == nobody))),
+            conclusion=both(
+                implies(negate(exists_c), _blank(c)),
+                implies(both(launching != s, owner[s] == nobody), both(flag[s] == UNUSED, clean[s] == UNUSED)),
+            ),
+            cites=("C14",),
+        ),
+    )
 
-SOMETIMES: dict[str, Term] = {
-    "an armed child is reaped": owed,
-    "somebody dies holding the resource": torn,
-    **{f"a child is {each.value}": phase[c] == each for each in Phase},
-    **{f"the supervisor is {each.value}": mode == each for each in Mode},
-    **{f"shutdown asked for: {each.value}": shutdown == each for each in Shutdown},
-    **{f"a slot is {each.value}": slot_says(each, s) for each in SlotState if each is not SlotState.FOREIGN},
-}
-"""States that a bounded instance must reach (for some child `c`, some slot `s`): else what is proved may be vacuous."""
+
+def _blank(child: Term) -> Term:
+    return both(
+        kind[child] == Kind.BACKEND, slot_of[child] == no_slot, token[child] == UNUSED, status[child] == 0,
+        negate(either(*[each[child] for each in (
+            told, engaged, to_give, to_disarm, holds, failed, armed, orderly)])),
+    )  # fmt: skip
+
+
+def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
+    alone = "between the reset and service the start-up process is the only child, and its failure ends the server"
+    prepared = [] if profile.auxiliaries_while_running else [negate(exists_c)]
+    return (
+        Property(
+            "no_start_during_recovery",
+            "No child whose slot is looked at gets a slot between a crash and the reset, nor before service.",
+            Claim.STEP,
+            over=(c, s),
+            premise=under_way,
+            conclusion=negate(
+                either(
+                    both(is_given_a_slot, after(is_looked_at(profile, c))),
+                    both(is_assigned, one_of(after(launching_as), *profile.looked_at)),
+                )
+            ),
+            cites=("C5",),
+        ),
+        Property(
+            "reset_only_when_alone",
+            "The reset happens only when no child of this generation lives or is unreaped.",
+            Claim.STEP,
+            over=(c,),
+            premise=is_reset,
+            conclusion=phase[c] == Phase.NONE,
+            cites=("C5",),
+        ),
+        Property(
+            "reset_is_fresh",
+            "After the reset every slot is unused, nobody has one, nothing is held, and nothing is owed.",
+            Claim.STEP,
+            over=(c, s),
+            premise=is_reset,
+            conclusion=both(
+                after(flag[s]) == UNUSED,
+                after(clean[s]) == UNUSED,
+                negate(after(in_use[s])),
+                after(owner[s]) == nobody,
+                negate(after(holds[c])),
+                negate(after(owed)),
+                negate(after(torn)),
+                after(launching) == no_slot,
+            ),
+            cites=("C4", "C5"),
+        ),
+        Property(
+            "torn_memory_is_not_served",
+            "A child never gets a slot in memory that somebody died holding, but for an immediate shutdown.",
+            Claim.STEP,
+            over=(c, s),
+            premise=both(torn, shutdown != Shutdown.IMMEDIATE),
+            conclusion=negate(either(is_given_a_slot, is_assigned)),
+            cites=("C4", "C5"),
+            assumes=(*_ALL, "A7"),
+        ),
+        Property(
+            "second_crash_adds_nothing",
+            "While a reset is to come, reaping changes only the child's own phase, slot and registry entry.",
+            Claim.STEP,
+            over=(c, d, s),
+            premise=both(reset_is_to_come, is_reaped),
+            conclusion=both(
+                unchanged(mode, shutdown, launching),
+                implies(s != slot_of[c], unchanged(*[each[s] for each in OF_A_SLOT])),
+                implies(d != c, unchanged(*[each[d] for each in OF_A_CHILD])),
+            ),
+            cites=("C5",),
+        ),
+        Property(
+            "crash_after_reset_recovers_again",
+            "A crash between the reset and service starts recovery anew.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(
+                mode == Mode.STARTING, shutdown != Shutdown.IMMEDIATE, is_reaped, negate(status_is_clean(c))
+            ),
+            conclusion=after(mode) == Mode.STOPPING,
+            cites=("C5",),
+            out_of_scope="" if profile.auxiliaries_while_starting else alone,
+        ),
+        Property(
+            "every_death_is_remembered",
+            "Reaping an armed child leaves a reset owed, and reaping one that holds leaves memory torn, until a reset.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(is_reaped, either(armed[c], holds[c]), is_looked_at(profile, c)),
+            conclusion=both(implies(armed[c], after(owed)), implies(holds[c], after(torn))),
+            cites=("C4",),
+        ),
+        Property(
+            "recovery_goes_on",
+            "Recovery goes from stopping to draining, resetting, starting and service, in this order, or back to "
+            "stopping, or to an end; a supervisor that has ended does nothing more; and where preparing the new "
+            "generation is a child's task, it serves only when that child has ended.",
+            Claim.STEP,
+            over=(c,),
+            premise=after(mode) != mode,
+            conclusion=either(
+                both(mode == Mode.RUNNING, one_of(after(mode), Mode.STOPPING)),
+                both(mode == Mode.STOPPING, after(mode) == Mode.DRAINING),
+                both(mode == Mode.DRAINING, after(mode) == Mode.RESETTING, negate(exists_c)),
+                both(mode == Mode.RESETTING, after(mode) == Mode.STARTING, shutdown == Shutdown.NONE),
+                both(mode == Mode.STARTING, after(mode) == Mode.STOPPING),
+                both(mode == Mode.STARTING, after(mode) == Mode.RUNNING, *prepared),
+                both(after(mode) == Mode.STOPPED, negate(exists_c), mode != Mode.DEAD, after(launching) == no_slot),
+                after(mode) == Mode.DEAD,
+            ),
+            cites=("C5",),
+        ),
+    )
+
+
+def _beyond_calm(profile: Profile) -> tuple[Property, ...]:
+    if profile.cancel is Cancel.BY_PID:
+        signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
+        the_right_one = either(phase[aimed] == Phase.NONE, negate(entry_gone))
+    else:
+        signalled = both(request == Request.CONFIRMED, after(request) == Request.NONE)
+        the_right_one = either(handle_gone, both(negate(handle_astray), phase[aimed] != Phase.NONE))
+    return (
+        Property(
+            "grandchild_never_disarms",
+            "A process forked by a child cannot change a flag.",
+            Claim.STEP,
+            over=(s,),
+            premise=actor == Who.GRANDCHILD,
+            conclusion=unchanged(flag[s]),
+            cites=("C7",),
+            environment="+grandchild",
+        ),
+        Property(
+            "grandchild_gives_nothing_back",
+            "A process forked by a child runs none of its parent's give-backs.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(actor == Who.GRANDCHILD, copy_gives),
+            conclusion=unchanged(holds[c]),
+            cites=("C4",),
+            environment="+grandchild",
+        ),
+        Property(
+            "supervisor_survives_stray_writes",
+            "No flag value stops the supervisor or makes it give a slot out twice.",
+            Claim.STEP,
+            over=(c, s),
+            premise=both(mode != Mode.DEAD, either(after(mode) != mode, is_assigned)),
+            conclusion=both(
+                after(mode) != Mode.DEAD, implies(both(is_assigned, exists_c), slot_of[c] != s)
+            ),
+            cites=("C14", "C16"),
+            environment="+stray",
+        ),
+        Property(
+            "armed_exit_triggers_recovery_despite_stray_writes",
+            "After an armed child is reaped, and no immediate shutdown was asked for, no child is given a slot "
+            "until a reset has happened, whatever was written to the flags.",
+            Claim.STEP,
+            over=(c, s),
+            premise=both(owed, shutdown != Shutdown.IMMEDIATE),
+            conclusion=negate(either(is_given_a_slot, is_assigned)),
+            cites=("C1", "C3", "C5"),
+            environment="+stray",
+            assumes=(*_ALL, "A6", "A7"),
+        ),
+        Property(
+            "cancel_reaches_its_owner_only",
+            "A cancel request whose pid and key are those of a registered, unreaped child signals that child; any "
+            "other signals nobody.",
+            Claim.STEP,
+            over=(),
+            premise=signalled,
+            conclusion=the_right_one,
+            cites=("C11",),
+            environment="+cancel",
+        ),
+    )
+
+
+def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
+    order = [*start_up_phases(profile).values(), Phase.SERVING]
+    starts = [both(phase[c] == one, after(phase[c]) == then) for one, then in zip(order, order[1:], strict=False)]
+    if profile.engages_once:  # an auxiliary child without a slot has nothing to arm
+        starts.append(both(phase[c] == Phase.STARTING, after(phase[c]) == Phase.SERVING, slot_of[c] == no_slot))
+    responds_c = negate(one_of(phase[c], Phase.NONE, Phase.STUCK, Phase.EXITED))
+    in_order = either(
+        both(phase[c] == Phase.NONE, one_of(after(phase[c]), order[0], Phase.SERVING), actor == Who.SUPERVISOR),
+        *[both(step, actor == Who.CHILD) for step in starts],
+        both(responds_c, after(phase[c]) == Phase.LEAVING, actor == Who.CHILD),
+        both(one_of(phase[c], Phase.SERVING, Phase.LEAVING), after(phase[c]) == Phase.STUCK, actor == Who.CHILD),
+        both(phase[c] != Phase.NONE, after(phase[c]) == Phase.EXITED),
+        both(phase[c] == Phase.EXITED, after(phase[c]) == Phase.NONE, actor == Who.SUPERVISOR),
+    )
+    is_dead = both(phase[c] == Phase.EXITED, after(phase[c]) == Phase.EXITED)
+    supervisor_kills = both(dies, actor == Who.SUPERVISOR)
+    return (
+        Property(
+            "life_goes_in_order",
+            "A child goes through its start-up steps one by one, each once, then serves, leaves or gets stuck, dies, "
+            "and is reaped; nobody but the supervisor forks or reaps it, and its own steps are its own.",
+            Claim.STEP,
+            over=(c,),
+            premise=after(phase[c]) != phase[c],
+            conclusion=in_order,
+            cites=("C6", "C7"),
+        ),
+        Property(
+            "the_dead_do_nothing",
+            "What is recorded of a dead child stays as it is until it is reaped.",
+            Claim.STEP,
+            over=(c,),
+            premise=is_dead,
+            conclusion=unchanged(*[each[c] for each in OF_A_CHILD]),
+            cites=("C8",),
+        ),
+        Property(
+            "nobody_is_ended_without_a_reason",
+            "The supervisor ends a child only after a crash or in an immediate shutdown, and it dies of a signal.",
+            Claim.STEP,
+            over=(c,),
+            premise=supervisor_kills,
+            conclusion=both(
+                either(one_of(mode, Mode.STOPPING, Mode.DRAINING), shutdown == Shutdown.IMMEDIATE),
+                mode != Mode.DEAD,
+                negate(after(status_is_clean(c))),
+                negate(after(orderly[c])),
+            ),
+            cites=("C5",),
+        ),
+        Property(
+            "an_orderly_exit_is_complete",
+            "Who has left in the orderly way, with nothing failed, was on its exit path, with nothing left to do.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(negate(orderly[c]), after(orderly[c])),
+            conclusion=both(
+                phase[c] == Phase.LEAVING,
+                dies,
+                unchanged(holds[c], armed[c]),
+                negate(either(to_give[c], to_disarm[c], engaged[c], failed[c])),
+            ),
+            cites=("C13",),
+        ),
+        Property(
+            "a_life_begins_blank",
+            "A child that is forked holds nothing, is not armed, and has the slot that was launched, or none.",
+            Claim.STEP,
+            over=(c, s),
+            premise=is_forked,
+            conclusion=both(
+                negate(after(either(holds[c], armed[c], engaged[c], failed[c], to_give[c], to_disarm[c], told[c]))),
+                after(slot_of[c]) == launching,
+                one_of(after(kind[c]), *profile.kinds),
+                implies(launching != no_slot, after(kind[c]) == launching_as),
+                implies(launching == s, after(owner[s]) == c),
+                *([after(token[c]) == clean[launching]] if profile.clean_word is CleanWord.FRESH else []),
+                after(launching) == no_slot,
+                after(launching_as) == Kind.BACKEND,
+            ),
+            cites=("C14",),
+        ),
+        Property(
+            "an_assignment_is_new",
+            "A slot that is given out had no owner and was not being launched, nothing else was being launched, and "
+            "its clean value stands nowhere else.",
+            Claim.STEP,
+            over=(s, r),
+            premise=is_assigned,
+            conclusion=both(
+                launching == no_slot,
+                owner[s] == nobody,
+                mode != Mode.DEAD,
+                shutdown == Shutdown.NONE,
+                after(flag[s]) == after(clean_word(profile, s)),
+                negate(after(is_available(profile, s))),
+                *(
+                    [after(negate(one_of(clean[s], *RESERVED))), implies(r != s, after(clean[s]) != clean[r])]
+                    if profile.clean_word is CleanWord.FRESH
+                    else []
+                ),
+            ),
+            cites=("C14",),
+        ),
+        Property(
+            "what_was_taken_is_given_in_order",
+            "A disarm comes after everything was given back, by the child itself, and writes the clean value.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(armed[c], negate(after(armed[c])), negate(is_reaped)),
+            conclusion=both(
+                actor == Who.CHILD,
+                negate(holds[c]),
+                negate(failed[c]),
+                negate(to_give[c]),
+                after(flag[slot_of[c]]) == clean_word(profile, slot_of[c]),
+                unchanged(phase[c]),
+            ),
+            cites=("C7", "C8"),
+        ),
+        Property(
+            "one_thing_at_a_time",
+            "While a child is being launched the supervisor does nothing else, and is in service, or prepares it.",
+            Claim.STEP,
+            over=(),
+            premise=both(launching != no_slot, actor == Who.SUPERVISOR),
+            conclusion=both(
+                after(launching) == no_slot,
+                unchanged(mode, shutdown),
+                shutdown == Shutdown.NONE,
+                either(mode == Mode.RUNNING, both(mode == Mode.STARTING, launching_as == Kind.AUXILIARY)),
+            ),
+            cites=("C16",),
+        ),
+    )
+
+
+def by_name(profile: Profile, backends_alone: bool = False) -> dict[str, Property]:
+    """Return the same by their names."""
+    return {each.name: each for each in properties(profile, backends_alone)}
+
+
+NAMES = tuple(by_name(REFERENCE))
+"""The names of all these properties, the same in every profile."""
+
+
+def sometimes(profile: Profile) -> dict[str, Term]:
+    """Return the states that a bounded instance must reach (for some child `c`, some slot `s`).
+
+    What is proved of states that are never reached may be vacuous.
+    """
+    states = [each for each in SlotState if each is not SlotState.FOREIGN]
+    if Kind.WALSENDER not in profile.kinds:
+        states.remove(SlotState.WALSENDER)
+    modes = [each for each in Mode if each is not Mode.DEAD]
+    return {
+        "an armed child is reaped": owed,
+        "somebody dies holding the resource": torn,
+        **{f"a child is {each.value}": phase[c] == each for each in phases(profile)},
+        **{f"a child is of kind {each.value}": both(exists_c, kind[c] == each) for each in profile.kinds},
+        **{f"the supervisor is {each.value}": mode == each for each in modes},
+        **{f"shutdown asked for: {each.value}": shutdown == each for each in Shutdown},
+        **{f"a slot is {each.value}": slot_says(profile, each, s) for each in states},
+        "a child serves while the switch is off": both(phase[c] == Phase.SERVING, negate(armed[c])),
+        "a child has left with nothing to give": both(orderly[c], negate(holds[c]), negate(armed[c])),
+    }

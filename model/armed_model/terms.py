@@ -136,6 +136,11 @@ def exists(variable: Parameter, body: Term) -> Term:
     return Term(z3.Exists([variable.z3], body.z3))
 
 
+def substitute(term: Term, pairs: list[tuple[Parameter, Term]]) -> Term:
+    """Put terms in the place of parameters, all at once."""
+    return Term(z3.substitute(term.z3, *[(parameter.z3, new.z3) for parameter, new in pairs]))
+
+
 class Parameter(Term):
     """A bound name: what an action is of, what a property speaks about. Never slot 0, never nobody.
 
@@ -324,7 +329,7 @@ class Action:
 
 
 def symbols(expression: Any) -> set[str]:
-    """Return the names of all constants in a z3 expression."""
+    """Return the names of all constants in a z3 expression, bound ones not."""
     seen: set[int] = set()
     names: set[str] = set()
     stack = [expression]
