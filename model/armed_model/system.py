@@ -695,13 +695,18 @@ def _orderly_exit(profile: Profile) -> Action:
 
 
 def _ending(profile: Profile) -> tuple[Action, ...]:
+    asks = Step.ASK in profile.start
     return (
         _action(
             "leave",
             "The child leaves in the orderly way (return, exception, sys.exit, SIGTERM): its exit path begins.",
             by=CHILD_ITSELF,
             of=(c,),
-            guard=(responds.because("it lives"), (phase[c] != Phase.LEAVING).because("once")),
+            guard=(
+                responds.because("it lives"),
+                (phase[c] != Phase.LEAVING).because("once"),
+                *([told[c].because("before, nobody's code but the launcher's own runs")] if asks else []),
+            ),
             effect=(phase[c].becomes(Phase.LEAVING),),
             cites=("C13",),
         ),
@@ -882,8 +887,8 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             ),
             effect=(
                 flag.becomes_blank(),
-                clean.becomes_blank(),
-                in_use.becomes_blank(),
+                *([clean.becomes_blank()] if profile.clean_word is CleanWord.FRESH else []),
+                *([] if profile.allocation is Allocation.SHARED else [in_use.becomes_blank()]),
                 owner.becomes_blank(),
                 owed.becomes(False),
                 torn.becomes(False),

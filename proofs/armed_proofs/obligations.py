@@ -13,17 +13,35 @@ fragment (arrays, enumerations, free sorts, linear integers; no quantifier) is d
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import z3
 
-from armed_model.properties import Kind, Property, actor
-from armed_model.system import CONSTANTS, INITIALLY, NULLS, System, clean, launching, owner, slot_of, token, variables
-from armed_model.terms import Action, Parameter, Term
-from armed_proofs.invariants import INVARIANTS
+from armed_model.properties import Claim, Property, actor
+from armed_model.system import (
+    CONSTANTS,
+    INITIALLY,
+    NULLS,
+    System,
+    aimed,
+    clean,
+    copy_of,
+    copy_slot,
+    launching,
+    owner,
+    slot_of,
+    token,
+    variables,
+)
+from armed_model.terms import Action, Parameter, Term, symbols
+from armed_proofs.invariants import Candidate, invariant
+
+IMPOSSIBLE = "impossible: the action cannot happen"
+"""The answer where the invariant contradicts the action's guard. That the invariant itself can hold is shown at first."""
 
 LIMIT_MS = 10_000
 """How long one query may take. They take milliseconds; one that does not is a failure, never a pass."""
@@ -31,11 +49,15 @@ LIMIT_MS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Obligation:
-    """One query. `facts` and the negated goal together must be unsatisfiable."""
+    """One query. `facts` and the negated goal together must be unsatisfiable.
+
+    `of_an_action`: the facts say that an action happens. That may be impossible, given the invariant.
+    """
 
     name: str
     facts: tuple[Any, ...]
     goal: Any
+    of_an_action: bool = False
 
     @property
     def is_ground(self) -> bool:
@@ -54,74 +76,115 @@ class Answer:
     @property
     def proved(self) -> bool:
         """Whether the query was unsatisfiable; `sat`, `unknown` and a time-out are all no."""
-        return self.answer == "proved"
+        return self.answer in ("proved", IMPOSSIBLE)
 
 
 def discharge(obligations: Iterable[Obligation]) -> Iterator[Answer]:
-    """Ask z3 each query, and yield its answers in the same order. Queries with the same facts share a solver.
+    """Ask z3 each query, and yield its answers in the same order.
 
-    Facts that contradict each other would prove anything: they are answered "vacuous", which is not proved. Nor is a
-    query with a quantifier, whatever z3 would say of it.
+    Queries with the same facts share a solver, and are first asked together: whether one of their goals can fail. Only
+    if so, each is asked alone. Facts that contradict each other would prove anything: they are answered "vacuous",
+    which is not proved, unless they say that an action happens: then it cannot. Nor is a query with a quantifier, whatever z3 would say of it.
     """
-    facts: tuple[Any, ...] | None = None
-    solver, possible, ground = z3.SimpleSolver(), z3.sat, True
-    for obligation in obligations:
+    for _, group in itertools.groupby(obligations, key=lambda each: id(each.facts)):
+        yield from _discharge_together(list(group))
+
+
+def _discharge_together(group: list[Obligation]) -> Iterator[Answer]:
+    began = time.perf_counter()
+    solver = z3.SimpleSolver()
+    solver.set("timeout", LIMIT_MS)
+    facts = group[0].facts
+    solver.add(*facts)
+    possible = solver.check()
+    ground = _is_ground(*facts, *[each.goal for each in group])
+    together = _ask(solver, z3.And(*[each.goal for each in group])) if ground and possible == z3.sat else None
+    if together == z3.unsat:
+        seconds = (time.perf_counter() - began) / len(group)
+        yield from (Answer(each.name, "proved", seconds) for each in group)
+        return
+    for each in group:
         began = time.perf_counter()
-        if obligation.facts is not facts:
-            facts = obligation.facts
-            solver = z3.SimpleSolver()
-            solver.set("timeout", LIMIT_MS)
-            solver.add(*facts)
-            possible, ground = solver.check(), _is_ground(*facts)
-        solver.push()
-        solver.add(z3.Not(obligation.goal))
-        result = solver.check()
-        if not (ground and _is_ground(obligation.goal)):
+        if not each.is_ground:
             answer = "refused: the query has a quantifier"
         elif possible == z3.unsat:
-            answer = "vacuous: no state satisfies the facts"
-        elif z3.unknown in (possible, result):
-            answer = f"unknown: {solver.reason_unknown()}"
+            answer = IMPOSSIBLE if each.of_an_action else "vacuous: no state satisfies the facts"
         else:
-            answer = "proved" if result == z3.unsat else "sat"
-        solver.pop()
-        yield Answer(obligation.name, answer, time.perf_counter() - began)
+            result = _ask(solver, each.goal) if possible == z3.sat else possible
+            if result == z3.unknown:
+                answer = f"unknown: {solver.reason_unknown()}"
+            else:
+                answer = "proved" if result == z3.unsat else "sat"
+        yield Answer(each.name, answer, time.perf_counter() - began)
 
 
-def invariant_obligations(system: System) -> Iterator[Obligation]:
-    """Yield what makes the invariant inductive: it holds at first, and every action preserves every conjunct."""
-    for name, (over, term) in INVARIANTS.items():
-        yield Obligation(f"init: {name}", _distinct(), _initially(term.z3, over))
-    over = tuple({parameter.name: parameter for each, _ in INVARIANTS.values() for parameter in each}.values())
+def _ask(solver: Any, goal: Any) -> Any:
+    solver.push()
+    solver.add(z3.Not(goal))
+    result = solver.check()
+    solver.pop()
+    return result
+
+
+def invariant_obligations(system: System, conjuncts: Mapping[str, Candidate] | None = None) -> Iterator[Obligation]:
+    """Yield what makes the invariant inductive: it holds at first, and every action preserves every conjunct.
+
+    Conjuncts that speak of nothing that an action writes need no query: they stay as they are.
+    """
+    conjuncts = invariant(system) if conjuncts is None else conjuncts
+    first = _distinct()
+    for name, (over, term) in conjuncts.items():
+        yield Obligation(f"init: {name}", first, _initially(term.z3, over))
+    speaks_of = {name: symbols(term.z3) for name, (_, term) in conjuncts.items()}
+    over = tuple({parameter.name: parameter for each, _ in conjuncts.values() for parameter in each}.values())
     for action in system.actions:
+        written = {update.variable.name for update in action.effect}
+        touched = [name for name in conjuncts if speaks_of[name] & written]
+        if not touched:
+            continue
         after = _after(action)
-        facts = (*_guard_facts(action, over), *_invariant_facts(action, over))
-        for name, (_, term) in INVARIANTS.items():
-            goal = z3.substitute(term.z3, after)
-            yield Obligation(f"{action.name} preserves {name}", facts, z3.simplify(goal))
+        facts = (*_guard_facts(system, action, over), *_invariant_facts(system, conjuncts, action, over))
+        for name in touched:
+            goal = z3.substitute(conjuncts[name][1].z3, after)
+            yield Obligation(f"{action.name} preserves {name}", facts, z3.simplify(goal), of_an_action=True)
 
 
-def property_obligations(system: System, claim: Property, *, with_invariant: bool = True) -> Iterator[Obligation]:
-    """Yield what shows a property, given the invariant (or, to see whether it restates the actions, without)."""
-    real = tuple((parameter != NULLS[parameter.sort.name]).z3 for parameter in claim.over)
-    if claim.kind is Kind.ALWAYS:
-        facts = (*_distinct(), *real, *(_invariant_facts(None, claim.over) if with_invariant else ()))
-        yield Obligation(f"invariant implies {claim.name}", facts, claim.claim.z3)
-        return
+def property_obligations(
+    system: System, claims: Iterable[Property], *, with_invariant: bool = True
+) -> Iterator[tuple[Property, Obligation]]:
+    """Yield what shows each property, given the invariant (or, to see whether it restates the actions, without)."""
+    conjuncts = invariant(system) if with_invariant else {}
+    by_over: dict[tuple[str, ...], list[Property]] = {}
+    for claim in claims:
+        by_over.setdefault((claim.claims.value, *[parameter.name for parameter in claim.over]), []).append(claim)
     primed = [variable.primed for variable in variables]
-    for action in system.actions:
-        after = dict(zip([v.name for v in variables], [new for _, new in _after(action)], strict=True))
-        goal = z3.substitute(
-            claim.claim.z3,
-            *[(prime, after[variable.name]) for prime, variable in zip(primed, variables, strict=True)],
-            (actor.z3, (actor == action.by).z3.arg(1)),
-        )
-        facts = (
-            *_guard_facts(action, claim.over),
-            *real,
-            *(_invariant_facts(action, claim.over) if with_invariant else ()),
-        )
-        yield Obligation(f"{action.name} respects {claim.name}", facts, z3.simplify(goal))
+    afters = {action.name: dict(zip([v.name for v in variables], [new for _, new in _after(action)], strict=True))
+              for action in system.actions}  # fmt: skip
+    for group in by_over.values():
+        over = group[0].over
+        real = tuple((parameter != NULLS[parameter.sort.name]).z3 for parameter in over if parameter.sort.name in NULLS)
+        if group[0].claims is Claim.ALWAYS:
+            facts = (*_distinct(), *real, *_invariant_facts(system, conjuncts, None, over))
+            for claim in group:
+                yield claim, Obligation(f"invariant implies {claim.name}", facts, claim.claim.z3)
+            continue
+        for action in system.actions:
+            after = afters[action.name]
+            facts = (
+                *_guard_facts(system, action, over),
+                *real,
+                *_invariant_facts(system, conjuncts, action, over),
+            )
+            for claim in group:
+                goal = z3.substitute(
+                    claim.claim.z3,
+                    *[(prime, after[variable.name]) for prime, variable in zip(primed, variables, strict=True)],
+                    (actor.z3, (actor == action.by).z3.arg(1)),
+                )
+                yield (
+                    claim,
+                    Obligation(f"{action.name} respects {claim.name}", facts, z3.simplify(goal), of_an_action=True),
+                )
 
 
 # --- Ground instances ------------------------------------------------------------------------------------------------
@@ -137,20 +200,24 @@ def _initially(expression: Any, over: tuple[Parameter, ...]) -> Any:
     """Read an expression in the initial state."""
     first = {}
     for variable in variables:
-        first[variable.name] = (
-            variable.blank if variable.index is None else z3.K(variable.index.z3, variable.blank)
-        )
+        first[variable.name] = variable.blank if variable.index is None else z3.K(variable.index.z3, variable.blank)
     for update in INITIALLY:
         assert update.index is not None
         first[update.variable.name] = z3.Store(first[update.variable.name], update.index.z3, update.value)
     return z3.simplify(z3.substitute(expression, [(variable.z3, first[variable.name]) for variable in variables]))
 
 
-def _terms(action: Action | None, over: tuple[Parameter, ...]) -> dict[str, list[Any]]:
+def _terms(system: System, action: Action | None, over: tuple[Parameter, ...]) -> dict[str, list[Any]]:
     """Return the terms of each free sort at which hypotheses are instantiated."""
     named = [*(action.of if action else ()), *over]
     slots = [launching.z3, NULLS["Slot"].z3, *[p.z3 for p in named if p.sort.name == "Slot"]]
     children = [NULLS["Child"].z3, *[p.z3 for p in named if p.sort.name == "Child"]]
+    match system.environment:
+        case "+grandchild":
+            slots.append(copy_slot.z3)
+            children.append(copy_of.z3)
+        case "+cancel":
+            children.append(aimed.z3)
     slots, children = (
         [*slots, *[slot_of[Term(child)].z3 for child in children]],
         [*children, *[owner[Term(slot)].z3 for slot in slots]],
@@ -161,32 +228,43 @@ def _terms(action: Action | None, over: tuple[Parameter, ...]) -> dict[str, list
     return {"Slot": slots, "Child": children, "Word": words}
 
 
-def _guard_facts(action: Action, over: tuple[Parameter, ...]) -> tuple[Any, ...]:
+def _guard_facts(system: System, action: Action, over: tuple[Parameter, ...]) -> tuple[Any, ...]:
     """Return the action's guard, its for-all conjuncts instantiated."""
-    terms = _terms(action, over)
+    terms = _terms(system, action, over)
     facts = list(_distinct())
     for condition in action.conditions:
-        expression = condition.z3
-        if z3.is_quantifier(expression) and expression.is_forall():
-            facts += [z3.substitute_vars(expression.body(), term) for term in terms[expression.var_sort(0).name()]]
-        else:
-            facts.append(expression)
+        facts += _instances_of_for_all(condition.z3, terms)
     return tuple(facts)
 
 
-def _invariant_facts(action: Action | None, over: tuple[Parameter, ...]) -> tuple[Any, ...]:
+def _instances_of_for_all(expression: Any, terms: dict[str, list[Any]]) -> list[Any]:
+    """Take conjunctions apart and instantiate what is said of all; an `exists`, or an `or` with a for-all, stays."""
+    if z3.is_and(expression):
+        return [fact for child in expression.children() for fact in _instances_of_for_all(child, terms)]
+    if z3.is_quantifier(expression) and expression.is_forall():
+        return [z3.substitute_vars(expression.body(), term) for term in terms[expression.var_sort(0).name()]]
+    if z3.is_or(expression) and any(not _is_ground(child) for child in expression.children()):
+        ways = [_instances_of_for_all(child, terms) for child in expression.children()]
+        return [z3.Or(*[z3.And(*way) for way in ways])]
+    return [expression]
+
+
+_INSTANCES: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+
+def _invariant_facts(
+    system: System, conjuncts: Mapping[str, Candidate], action: Action | None, over: tuple[Parameter, ...]
+) -> tuple[Any, ...]:
     """Return the instances of every conjunct of the invariant."""
-    terms = _terms(action, over)
+    terms = _terms(system, action, over)
     facts = []
-    for parameters, conjunct in INVARIANTS.values():
-        instances = [conjunct.z3]
-        for parameter in parameters:
-            instances = [
-                z3.substitute(instance, (parameter.z3, term))
-                for instance in instances
-                for term in terms[parameter.sort.name]
-            ]
-        facts += instances
+    for parameters, conjunct in conjuncts.values():
+        for chosen in itertools.product(*[terms[parameter.sort.name] for parameter in parameters]):
+            known = (conjunct.z3.get_id(), *[term.get_id() for term in chosen])
+            if known not in _INSTANCES:  # the expressions are kept with the instance: an id is reused once they are not
+                pairs = [(parameter.z3, term) for parameter, term in zip(parameters, chosen, strict=True)]
+                _INSTANCES[known] = (z3.substitute(conjunct.z3, *pairs), (conjunct, chosen))
+            facts.append(_INSTANCES[known][0])
     return tuple(facts)
 
 
