@@ -28,6 +28,7 @@ from armed_model.system import (
     System,
     aimed,
     armed,
+    children_are_ended,
     clean,
     clean_word,
     copy_gives,
@@ -584,12 +585,13 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
         ),
         Property(
             "nobody_is_ended_without_a_reason",
-            "The supervisor ends a child only after a crash or in an immediate shutdown, and it dies of a signal.",
+            "The supervisor ends a child only after a crash, in an immediate shutdown, or when preparing a new generation "
+            "has taken too long; and it dies of a signal.",
             Claim.STEP,
             over=(c,),
             premise=supervisor_kills,
             conclusion=both(
-                either(one_of(mode, Mode.STOPPING, Mode.DRAINING), shutdown == Shutdown.IMMEDIATE),
+                children_are_ended(profile),
                 mode != Mode.DEAD,
                 negate(after(status_is_clean(c))),
                 negate(after(orderly[c])),

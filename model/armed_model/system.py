@@ -252,6 +252,12 @@ def is_decided(profile: Profile) -> Term:
     return one_of(mode, Mode.RUNNING, *([Mode.STARTING] if profile.recovers_again else []))
 
 
+def children_are_ended(profile: Profile) -> Term:
+    """Return whether the supervisor ends children now. Where a child prepares the new generation, it has a limit."""
+    modes = [Mode.STOPPING, Mode.DRAINING, *([] if profile.auxiliaries_while_running else [Mode.STARTING])]
+    return either(one_of(mode, *modes), shutdown == Shutdown.IMMEDIATE)
+
+
 # --- Actions ---------------------------------------------------------------------------------------------------------
 
 
@@ -828,7 +834,7 @@ def _notice(profile: Profile) -> Action:
 
 
 def _recovery(profile: Profile) -> tuple[Action, ...]:
-    ends_others = either(one_of(mode, Mode.STOPPING, Mode.DRAINING), shutdown == Shutdown.IMMEDIATE)
+    ends_others = children_are_ended(profile)
     supervisor_lives = (mode != Mode.DEAD).because("the supervisor lives")
     preparing_is_over = (
         []
@@ -843,7 +849,7 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             of=(c,),
             guard=(
                 responds.because("it lives, and heeds the signal"),
-                ends_others.because("a crash, or the end"),
+                ends_others.because("a crash, the end, or preparing the new generation has taken too long"),
                 supervisor_lives,
             ),
             effect=_dies(profile, KILLED),
@@ -929,7 +935,7 @@ def _kill_stuck(profile: Profile, ends_others: Term, supervisor_lives: Conjunct)
         of=(c,),
         guard=(
             (phase[c] == Phase.STUCK).because("it lives, and did not heed the signal"),
-            ends_others.because("a crash, or the end"),
+            ends_others.because("a crash, the end, or preparing the new generation has taken too long"),
             supervisor_lives,
         ),
         effect=_dies(profile, KILLED),
