@@ -29,6 +29,9 @@ from armed_model.system import System
 LIMIT = 120.0
 """How many seconds one run of TLC may take. One that is not through by then is a failure."""
 
+FEW = 10_000
+"""A search of fewer states than this is over before Java's second compiler pays."""
+
 Bounds = tuple[str, str, int, int]
 """An instance: profile, environment, slots, children."""
 
@@ -127,6 +130,7 @@ def check(
     size: Size,
     claims: Iterable[Property] | None = None,
     *,
+    brief: bool = False,
     workers: int = 1,
     limit: float = LIMIT,
 ) -> TlcResult:
@@ -140,16 +144,18 @@ def check(
     with TemporaryDirectory(prefix="armed-tlc-") as place:
         Path(place, f"{name}.tla").write_text(tla(system, claimed))
         Path(place, f"{name}.cfg").write_text(tla_config(system, size, claimed))
-        return run(place, name, workers=workers, limit=limit)
+        return run(place, name, brief=brief, workers=workers, limit=limit)
 
 
-def run(place: str, name: str, *, workers: int = 1, limit: float = LIMIT) -> TlcResult:
+def run(place: str, name: str, *, brief: bool = False, workers: int = 1, limit: float = LIMIT) -> TlcResult:
     """Let TLC check the module `name` that stands in the directory `place`, where it leaves its own files, too.
 
-    Raises Missing, and TlcFailed when there is no answer within `limit` seconds.
+    `brief`: it is expected to be over soon, so that Java's second compiler does not pay. Raises Missing, and TlcFailed
+    when there is no answer within `limit` seconds.
     """
     command = [
-        *(java(), "-XX:+UseParallelGC", f"-Djava.io.tmpdir={place}", "-cp", str(jar()), "tlc2.TLC"),
+        *(java(), "-XX:+UseParallelGC", *(["-XX:TieredStopAtLevel=1"] if brief else [])),
+        *(f"-Djava.io.tmpdir={place}", "-cp", str(jar()), "tlc2.TLC"),
         *("-deadlock", "-nowarning", "-workers", str(workers), "-metadir", str(Path(place, "states")), name),
     ]
     began = time.perf_counter()
@@ -204,11 +210,11 @@ def compare(
     claims = claims_of(system)
     ours = explore(Instance(system, size), violations(claims))
     held = [claim for claim in claims if claim.name not in ours.found]
-    theirs = check(system, size, held, workers=workers, limit=limit)
+    theirs = check(system, size, held, brief=ours.states < FEW, workers=workers, limit=limit)
     differences, refuted, seconds = _differences(theirs, ours.states, ours.depth, workers), [], theirs.seconds
     for claim in claims:
         if claim.name in ours.found and claim.name not in known:
-            alone = check(system, size, (claim,), workers=workers, limit=limit)
+            alone = check(system, size, (claim,), brief=True, workers=workers, limit=limit)
             seconds += alone.seconds
             if alone.violated == claim.name:
                 refuted.append(claim.name)
