@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, SlotState, Who
-from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile
+from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile, Step
 from armed_model.system import (
     ACTIVE,
     CHILD,
@@ -714,3 +714,76 @@ def sometimes(profile: Profile) -> dict[str, Term]:
         "a child serves while the switch is off": both(phase[c] == Phase.SERVING, negate(armed[c])),
         "a child has left with nothing to give": both(orderly[c], negate(holds[c]), negate(armed[c])),
     }
+
+
+# --- Liveness --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class LeadsTo:
+    """A claim about whole runs: while `pending` holds of members of `over`, it does not do so for ever.
+
+    `fairness` names the actions that are taken in the end if they can be taken again and again, and says why.
+    """
+
+    name: str
+    sentence: str
+    over: tuple[Parameter, ...]
+    pending: Term
+    fairness: dict[str, str]
+    cites: tuple[str, ...]
+    environment: str
+    assumes: tuple[str, ...]
+    out_of_scope: str = ""
+
+
+def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, ...]:
+    """Return what is claimed of whole runs, as it reads in this profile."""
+    counts = [is_looked_at(profile, c)] if backends_alone else []
+    is_told = "the kernel delivers a signal that it was asked for"
+    unknown = "how a child of PostgreSQL notices the death of the postmaster is not among the facts collected here"
+    return (
+        LeadsTo(
+            "armed_exit_leads_to_restart",
+            "Every armed exit leads to a reset, and the reset to service or another crash, or to a stopped supervisor "
+            "with no child left; stuck children notwithstanding.",
+            over=(c,),
+            pending=both(
+                either(owed, both(phase[c] == Phase.EXITED, armed[c], *counts), mode == Mode.STARTING),
+                mode != Mode.STOPPED,
+            ),
+            fairness={
+                **dict.fromkeys(_REAPING, "the supervisor looks at every death in the end"),
+                "fork_fails": "a fork succeeds or fails",
+                "kill": "a signal is delivered",
+                "kill_stuck": "a signal is delivered, and SIGKILL ends a process (A4)",
+                **dict.fromkeys(
+                    ("only_dead_ends_left", "all_gone", "reset", "started", "stop"),
+                    "the supervisor does what is due when nobody is left",
+                ),
+            },
+            cites=("C1", "C5"),
+            environment="calm",
+            assumes=(*_ALL, "A4", "A5", "A7", "A8"),
+        ),
+        LeadsTo(
+            "supervisor_death_ends_children",
+            "When the supervisor dies, every child ends.",
+            over=(c,),
+            pending=both(mode == Mode.DEAD, negate(one_of(phase[c], Phase.NONE, Phase.EXITED))),
+            fairness={
+                "ask": "nobody's code but the launcher's own runs before",
+                "check_fails": "nobody's code but the launcher's own runs before",
+                "lifeline_kills": is_told,
+            },
+            cites=(),
+            environment="+orphan",
+            assumes=(*_ALL, "A4", "A5", "A8"),
+            out_of_scope="" if Step.ASK in profile.start else unknown,
+        ),
+    )
+
+
+_REAPING = tuple(
+    f"reap_{decided}{slot}" for slot in ("", "_without_a_slot") for decided in ("clean", "crash", "book_keeping")
+)

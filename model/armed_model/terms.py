@@ -83,6 +83,11 @@ class Term:
     def __repr__(self) -> str:
         return str(self.z3)
 
+    @property
+    def has_quantifier(self) -> bool:
+        """Whether something is said of all, or of some, members of a sort."""
+        return _has_quantifier(self.z3)
+
     def because(self, reason: str) -> Conjunct:
         """Make this term a conjunct of a guard, with the reason why it is there."""
         return Conjunct(self, reason)
@@ -326,6 +331,10 @@ class Action:
             else:
                 new[variable.name] = z3.Store(variable.z3, update.index.z3, update.value)
         return new
+
+
+def _has_quantifier(expression: Any) -> bool:
+    return z3.is_quantifier(expression) or any(_has_quantifier(child) for child in expression.children())
 
 
 def symbols(expression: Any) -> set[str]:

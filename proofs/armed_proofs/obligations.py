@@ -162,7 +162,7 @@ def property_obligations(
               for action in system.actions}  # fmt: skip
     for group in by_over.values():
         over = group[0].over
-        real = tuple((parameter != NULLS[parameter.sort.name]).z3 for parameter in over if parameter.sort.name in NULLS)
+        real = _real(over)
         if group[0].claims is Claim.ALWAYS:
             facts = (*_distinct(), *real, *_invariant_facts(system, conjuncts, None, over))
             for claim in group:
@@ -185,6 +185,32 @@ def property_obligations(
                     claim,
                     Obligation(f"{action.name} respects {claim.name}", facts, z3.simplify(goal), of_an_action=True),
                 )
+
+
+def facts_of_a_state(
+    system: System, conjuncts: Mapping[str, Candidate], stage: Term, over: tuple[Parameter, ...]
+) -> tuple[Any, ...]:
+    """Return what is known in a state that satisfies the invariant and `stage`, which speaks of `over`."""
+    return (*_distinct(), *_real(over), stage.z3, *_invariant_facts(system, conjuncts, None, over))
+
+
+def facts_of_a_step(
+    system: System, conjuncts: Mapping[str, Candidate], action: Action, stage: Term, over: tuple[Parameter, ...]
+) -> tuple[Any, ...]:
+    """Return what is known where an action is taken in a state that satisfies the invariant and `stage`."""
+    guard = _guard_facts(system, action, over)
+    return (*guard, *_real(over), stage.z3, *_invariant_facts(system, conjuncts, action, over))
+
+
+def goal_after(action: Action, claim: Term) -> Any:
+    """Return a claim about a step, its primed variables replaced by their values after the action."""
+    pairs = [(variable.primed, new) for variable, (_, new) in zip(variables, _after(action), strict=True)]
+    return z3.simplify(z3.substitute(claim.z3, *pairs))
+
+
+def _real(over: tuple[Parameter, ...]) -> tuple[Any, ...]:
+    """Return that what a claim speaks of is not slot 0, nor nobody."""
+    return tuple((parameter != NULLS[parameter.sort.name]).z3 for parameter in over if parameter.sort.name in NULLS)
 
 
 # --- Ground instances ------------------------------------------------------------------------------------------------

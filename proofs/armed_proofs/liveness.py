@@ -1,0 +1,200 @@
+"""Liveness, by a chain of stages, each with a rank: what has to be shown, again as ground queries.
+
+    in each stage some helpful action can be taken     (fairness: then it is taken in the end)
+    taking it goes to the next stage, or lowers the rank of a child: alive 2, dead 1, gone 0
+    no action leads out of the chain, or raises a rank
+
+A generation has finitely many children (A5), so the ranks come down to 0; this counting is on paper (A8). Where an
+obligation fails, a lasso is looked for: a run to a state in which nothing that is due can ever be taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from armed_model.explore import Run, StillSearching, Step
+from armed_model.interpret import Instance, State
+from armed_model.properties import LeadsTo, after
+from armed_model.system import (
+    CHILD,
+    Mode,
+    Phase,
+    Shutdown,
+    System,
+    armed,
+    c,
+    is_looked_at,
+    kind,
+    launching,
+    mode,
+    no_slot,
+    nobody,
+    phase,
+    shutdown,
+    told,
+)
+from armed_model.profiles import Kind
+from armed_model.terms import Action, Parameter, Term, both, either, implies, negate, one_of, substitute
+from armed_proofs.invariants import invariant
+from armed_proofs.obligations import Obligation, facts_of_a_state, facts_of_a_step, goal_after
+
+x = Parameter("waited_for", CHILD)
+
+lives = negate(one_of(phase[x], Phase.NONE, Phase.EXITED))
+is_dead = phase[x] == Phase.EXITED
+is_gone = phase[x] == Phase.NONE
+idle = launching == no_slot
+in_business = negate(one_of(mode, Mode.STOPPED, Mode.DEAD))
+ending = both(in_business, either(one_of(mode, Mode.STOPPING, Mode.DRAINING), shutdown == Shutdown.IMMEDIATE))
+"""Children are being ended, after a crash or for an immediate shutdown."""
+is_waited_for = either(mode != Mode.STOPPING, shutdown == Shutdown.IMMEDIATE, kind[x] != Kind.DEAD_END)
+
+
+def obligations(system: System, claim: LeadsTo) -> Iterator[Obligation]:
+    """Yield what shows a liveness property, given the invariant."""
+    prove = {"armed_exit_leads_to_restart": _restart, "supervisor_death_ends_children": _ends_with_the_supervisor}
+    yield from prove[claim.name](system)
+
+
+def _restart(system: System) -> Iterator[Obligation]:
+    counts = [is_looked_at(system.profile, x)] if system.backends_alone else []
+    noticed = both(in_business, is_dead, armed[x], *counts)
+    undecided = both(noticed, mode == Mode.RUNNING)
+    # From the armed exit to the crash.
+    yield _can(system, "an armed exit can be found out", both(undecided, idle, shutdown != Shutdown.IMMEDIATE), "reap_crash")
+    yield _can(system, "a child being launched can be done with", both(in_business, launching != no_slot), "fork_fails")
+    yield from _leads(
+        system, "an armed exit is not forgotten", undecided,
+        either(undecided, one_of(mode, Mode.STOPPING, Mode.STOPPED), ending),
+    )  # fmt: skip
+    # From the crash until everybody is gone.
+    yield _can(system, "whoever lives can be ended", both(ending, is_waited_for, lives), "kill", "kill_stuck")
+    reaped = ("reap_book_keeping", "reap_book_keeping_without_a_slot")
+    yield _can(system, "whoever is dead can be reaped", both(ending, is_waited_for, is_dead), *reaped)
+    yield from _leads(
+        system, "ending goes on", ending, either(ending, one_of(mode, Mode.RESETTING, Mode.STOPPED)), with_x=False
+    )
+    yield from _leads(system, "who is dead stays dead", both(ending, is_dead), either(is_dead, is_gone))
+    yield from _leads(system, "who is gone stays gone", both(ending, is_gone), either(is_gone, negate(is_waited_for)))
+    everybody_else_is_gone = implies(is_waited_for, is_gone)
+    for mode_now, then in ((Mode.STOPPING, "only_dead_ends_left"), (Mode.DRAINING, "all_gone")):
+        stage = both(mode == mode_now, shutdown != Shutdown.IMMEDIATE, everybody_else_is_gone)
+        yield _can(system, f"when they are gone {then} can be taken", stage, then)
+    at_the_end = both(ending, shutdown == Shutdown.IMMEDIATE, is_gone)
+    yield _can(system, "when all are gone an immediate shutdown can end", at_the_end, "stop")
+    # From there to the reset, and to service.
+    yield _can(system, "the reset can be made", both(mode == Mode.RESETTING, shutdown == Shutdown.NONE), "reset")
+    yield _can(system, "a shutdown can end instead", both(mode == Mode.RESETTING, shutdown != Shutdown.NONE, is_gone), "stop")
+    starting = mode == Mode.STARTING
+    yield from _leads(
+        system, "the reset is to come until it is made", mode == Mode.RESETTING,
+        one_of(mode, Mode.RESETTING, Mode.STARTING, Mode.STOPPED), with_x=False,
+    )  # fmt: skip
+    yield from _leads(
+        system, "starting goes on", starting,
+        one_of(mode, Mode.STARTING, Mode.RUNNING, Mode.STOPPING, Mode.STOPPED), with_x=False,
+    )  # fmt: skip
+    preparing = both(starting, shutdown != Shutdown.IMMEDIATE)
+    yield _can(system, "service can be opened", both(preparing, idle, is_gone), "started")
+    if not system.profile.auxiliaries_while_running:
+        yield _can(system, "who prepares too long can be ended", both(preparing, lives), "kill", "kill_stuck")
+        decided = ("reap_clean", "reap_crash", "reap_clean_without_a_slot", "reap_crash_without_a_slot")
+        yield _can(system, "who has prepared can be reaped", both(preparing, idle, is_dead), *decided)
+    # The helpful actions help.
+    for action, result in (
+        ("kill", phase[c] == Phase.EXITED),
+        ("kill_stuck", phase[c] == Phase.EXITED),
+        *[(f"reap_{how}{slot}", phase[c] == Phase.NONE)
+          for how in ("clean", "crash", "book_keeping") for slot in ("", "_without_a_slot")],
+        ("reap_crash", mode == Mode.STOPPING),
+        ("fork_fails", idle),
+        ("only_dead_ends_left", mode == Mode.DRAINING),
+        ("all_gone", mode == Mode.RESETTING),
+        ("reset", mode == Mode.STARTING),
+        ("started", mode == Mode.RUNNING),
+        ("stop", mode == Mode.STOPPED),
+    ):  # fmt: skip
+        yield from _leads(system, f"{action} helps", phase[nobody] == Phase.NONE, result, only=action)
+
+
+def _ends_with_the_supervisor(system: System) -> Iterator[Obligation]:
+    orphaned = both(mode == Mode.DEAD, lives)
+    yield _can(system, "an orphan ends, or can take its next step", orphaned, "lifeline_kills", "ask", "check_fails")
+    yield from _leads(system, "the supervisor stays dead", mode == Mode.DEAD, mode == Mode.DEAD, with_x=False)
+    yield from _leads(system, "nobody is born", both(mode == Mode.DEAD, negate(lives)), negate(lives))
+    asked = both(orphaned, either(told[x], phase[x] == Phase.ASKED))
+    yield from _leads(system, "who has asked has asked", asked, either(negate(lives), told[x], phase[x] == Phase.ASKED))
+    yield from _leads(system, "asking helps", orphaned, phase[c] == Phase.ASKED, only="ask")
+    for action in ("lifeline_kills", "check_fails"):
+        yield from _leads(system, f"{action} helps", orphaned, phase[c] == Phase.EXITED, only=action)
+
+
+def _can(system: System, name: str, stage: Term, *helpful: str) -> Obligation:
+    """In this stage one of the helpful actions can be taken, of the child `x` if it is of one.
+
+    What a guard says of everybody is granted: it is the stage's own premise, that the ranks of all have come to 0.
+    """
+    ways = [_guard(action) for action in system.actions if action.name in helpful]
+    return Obligation(name, facts_of_a_state(system, invariant(system), stage, (x,)), either(*ways).z3)
+
+
+def _guard(action: Action) -> Term:
+    bound = [(parameter, x) for parameter in action.of if parameter.sort is CHILD]
+    return both(*[substitute(term, bound) for term in action.conditions if not term.has_quantifier])
+
+
+def _leads(
+    system: System, name: str, stage: Term, then: Term, *, with_x: bool = True, only: str | None = None
+) -> Iterator[Obligation]:
+    """Every action taken in this stage leads to what follows."""
+    over = (x,) if with_x else ()
+    for action in system.actions:
+        if only in (None, action.name):
+            facts = facts_of_a_step(system, invariant(system), action, stage, over)
+            yield Obligation(f"{name}: {action.name}", facts, goal_after(action, after(then)), of_an_action=True)
+
+
+# --- Lassos ----------------------------------------------------------------------------------------------------------
+
+
+def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
+    """Return a shortest run to a state that is pending, and in which no fair action can be taken, now or later.
+
+    From there nothing needs ever happen: the loop of the lasso is to stay. Raises StillSearching beyond `limit` states.
+    """
+    pending = instance.predicate(claim.pending, claim.over)
+    bindings = instance.bindings(claim.over)
+    names = [action.name for action in instance.system.actions]
+    seen: dict[State, tuple[State, Step] | None] = {instance.initial: None}
+    frontier = [instance.initial]
+    while frontier:
+        fresh: list[State] = []
+        for state in frontier:
+            steps = instance.successors(state)
+            if not any(names[position] in claim.fairness for position, _, _ in steps) and any(
+                pending(state, state, 0, *members) for members in bindings
+            ):
+                run: list[Step] = []
+                at: State = state
+                while (came := seen[at]) is not None:
+                    at, step = came
+                    run.append(step)
+                return tuple(reversed(run))
+            for position, arguments, following in steps:
+                if following not in seen:
+                    seen[following] = (state, Step(names[position], arguments))
+                    fresh.append(following)
+        if len(seen) > limit:
+            raise StillSearching(f"more than {limit:,} states")
+        frontier = fresh
+    return None
+
+
+def is_lasso(instance: Instance, claim: LeadsTo, states: list[Any]) -> bool:
+    """Whether a replayed run ends in a state that is pending, and in which no fair action can be taken."""
+    pending = instance.predicate(claim.pending, claim.over)
+    last = states[-1]
+    return any(pending(last, last, 0, *members) for members in instance.bindings(claim.over)) and not any(
+        name in claim.fairness for name, _, _ in instance.steps(last)
+    )
