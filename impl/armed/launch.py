@@ -69,10 +69,13 @@ def run_child(launch: Launch) -> NoReturn:
     status = 1
     try:
         try:
-            status = _be_child(launch)
-        finally:
+            try:
+                status = _be_child(launch)
+            finally:
+                os._exit(status)
+        finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
             os._exit(status)
-    finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
+    finally:  # and one more
         os._exit(status)
 
 

@@ -278,7 +278,9 @@ class Supervisor:
         try:
             events = self.close()
             if lost := _lost_in(events):
-                failure = LostAtEnd(f"work was lost, all have ended: {lost}")
+                failure = LostAtEnd(
+                    f"work was lost, all have ended: {lost}; if they need more time, call close(timeout)"
+                )
                 failure.events = tuple(events)
                 raise failure
         except ArmedError as failure:
