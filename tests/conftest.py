@@ -1,9 +1,12 @@
 """Fixtures for all tests: whatever a test does, no process, no descriptor and no name in /dev/shm is left after it."""
 
+import faulthandler
 import gc
 import os
 
 import pytest
+
+os.register_at_fork(after_in_child=faulthandler.disable)  # children that die by SIGSEGV do so on purpose
 
 
 def _descriptors():

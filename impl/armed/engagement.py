@@ -84,10 +84,10 @@ class Engager:
         self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
-        self._must_stop = False  # SIGTERM came
+        self._must_stop = False  # SIGTERM or SIGINT came
 
     def engage(self) -> Engager:
-        """Return the engagement, for a `with` statement, which arms the switch.
+        """Return the engagement, for a `with` statement, which arms the switch. Without `with` nothing happens.
 
         The `with` raises `AlreadyArmed` inside a block, `StillArmed` if an earlier block could not give everything
         back, `ForeignProcess` in a process forked by the child, `WrongThread` outside its main thread.
@@ -134,8 +134,12 @@ class Engager:
         (it must undo what it did before it raises); after any other exception nobody knows, and the switch will not
         be disarmed any more. The answer of give_back is ignored; if it raises, the switch is not disarmed any more.
 
-        Raises `NotArmed` outside a block, `ForeignProcess`, `WrongThread`: then acquire was not called.
+        Raises `TypeError` if one of the two is not callable, `NotArmed` outside a block, `ForeignProcess`,
+        `WrongThread`: then acquire was not called.
         """
+        if not (callable(acquire) and callable(give_back)):
+            name, wrong = ("give_back", give_back) if callable(acquire) else ("acquire", acquire)
+            raise TypeError(f"{name} is called without arguments, this is {wrong!r}: nothing was acquired")
         return self._ask_and_obey(acquire, (), _Entry(give_back, is_manager=False))
 
     def enter(self, manager: AbstractContextManager[T]) -> T:
@@ -166,10 +170,10 @@ class Engager:
             self._end(None)
         return bool(self._token[0])
 
-    def on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         """Raise `SystemExit(1)` at once or, during a take, a give-back or the exit path, when that is over.
 
-        Once: a close asks again and again, and who is on his way out is not disturbed.
+        Handles SIGTERM and SIGINT. Once: a close asks again and again, and who is on his way out is not disturbed.
         """
         if not self._must_stop:
             self._must_stop = True
@@ -252,7 +256,7 @@ class Engager:
         return StillArmed("an earlier block did not give everything back: the child stays armed; let it end")
 
     def _obey(self, frame: FrameType | None = None) -> None:
-        """Leave, if SIGTERM came, unless a call is under way that must not be interrupted.
+        """Leave, if a stop signal came, unless a call is under way that must not be interrupted.
 
         Called after each such call, so that a `StillArmed` does not take the place of the `SystemExit` for good.
         """
@@ -269,4 +273,4 @@ class Engager:
 _UNKNOWN_FAILURE: Final = RuntimeError("a take or a give-back was interrupted")
 
 UNINTERRUPTED: Final[set[CodeType]] = {Engager._ask.__code__, Engager._end.__code__}
-"""Code during which SIGTERM is only noted. The stack says truly what is under way; a counter could get stuck."""
+"""Code during which a stop signal is only noted. The stack says truly what is under way; a counter could get stuck."""

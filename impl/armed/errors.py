@@ -8,14 +8,12 @@ if TYPE_CHECKING:
     from armed.supervisor import Event
 
 
-
-
 class ArmedError(Exception):
     """The base of every error of this package."""
 
 
 class Unsupported(ArmedError):
-    """The platform lacks what the supervisor is made of (Linux 5.6 or later)."""
+    """The supervisor lacks what it is made of: Linux 5.6 or later, and a process that is told how its children end."""
 
 
 # The supervisor's side.
@@ -30,7 +28,11 @@ class NotRunning(ArmedError):
 
 
 class Closed(ArmedError):
-    """The supervisor has been closed, or has stopped for good."""
+    """The supervisor has been closed, or has stopped for good; or a slot table's generation is over."""
+
+
+class InUse(ArmedError):
+    """Another thread is in a method of this supervisor. Nothing was done."""
 
 
 class StartupFailed(ArmedError):
@@ -46,6 +48,16 @@ class CrashWhileClosing(ArmedError):
     """A child crashed while the supervisor was closing: everything has ended, nothing was restarted.
 
     `events` is what `close` would have returned.
+    """
+
+    events: tuple[Event, ...] = ()
+
+
+class LostAtEnd(ArmedError):
+    """At the end of a `with` block: the work of a child was lost and nobody was told. Everything has ended.
+
+    It did not end in time and was stopped, or it crashed before and no call has returned that event. `events` is what
+    `close`, which gives no such error, would have returned.
     """
 
     events: tuple[Event, ...] = ()

@@ -163,7 +163,15 @@ def _let_go_of_all() -> None:
 
 
 def check_seconds(name: str, seconds: float) -> float:
-    """Return a length of time in seconds, or raise `ValueError` if it is negative or not a number."""
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"{name} is {seconds}: give a number of seconds, 0 or more")
-    return float(seconds)
+    """Return a length of time in seconds; `ValueError` if it is negative or out of range, `TypeError` if no number."""
+    wrong = f"{name} is {seconds!r}: give a number of seconds, 0 or more"
+    if isinstance(seconds, bool):
+        raise TypeError(wrong)
+    try:
+        if math.isnan(seconds) or seconds < 0:
+            raise ValueError(wrong)
+        return float(seconds)
+    except TypeError:
+        raise TypeError(wrong) from None
+    except OverflowError:
+        raise ValueError(wrong) from None

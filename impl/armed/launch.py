@@ -69,10 +69,13 @@ def run_child(launch: Launch) -> NoReturn:
     status = 1
     try:
         try:
-            status = _be_child(launch)
-        finally:
+            try:
+                status = _be_child(launch)
+            finally:
+                os._exit(status)
+        finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
             os._exit(status)
-    finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
+    finally:  # and one more
         os._exit(status)
 
 
@@ -92,8 +95,11 @@ def _be_child(launch: Launch) -> int:
 
 def _settle_signals(engager: Engager, mask: Set[int]) -> None:
     """Give the signals that the supervisor uses their meaning in a child; then let them in."""
-    signal.signal(signal.SIGTERM, engager.on_sigterm)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, engager.on_stop_signal)
+    # Ctrl-C comes to the whole process group. KeyboardInterrupt would fall into a take or a give-back, and who ignores
+    # SIGINT makes the programs that it runs ignore it, too. If the supervisor does, its terminal is somebody else's.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, engager.on_stop_signal)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell that started the supervisor in the background ignores it
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)  # the descriptor is the supervisor's
@@ -182,6 +188,6 @@ def _forget_inherited_multiprocessing() -> None:
             util._run_after_forkers()
 
 
-# On the exit path SIGTERM is only noted: the child is leaving.
+# On the exit path SIGTERM and SIGINT are only noted: the child is leaving.
 _EXIT_PATH: Final = {_leave.__code__, _wind_up.__code__}
 UNINTERRUPTED.update(_EXIT_PATH)

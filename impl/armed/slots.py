@@ -26,7 +26,7 @@ import operator
 import os
 from typing import Final
 
-from armed.errors import SlotsExhausted
+from armed.errors import Closed, SlotsExhausted
 
 with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
     import fcntl
@@ -64,7 +64,7 @@ class SlotTable:
     __slots__ = ("_freed", "_highest", "_memory", "_tokens", "_words", "size")
 
     def __init__(self, size: int) -> None:
-        self.size: Final = check_size(size)
+        self.size: Final = check_size("size", size)
         length = (self.size + 1) * _WORD
         memfd = os.memfd_create("armed-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -83,8 +83,9 @@ class SlotTable:
         """Give out a free slot: unused -> assigned. Return the slot and its token. O(1).
 
         For the supervisor, before the fork. The old word is not looked at: a stray write to a free slot must not
-        stop the supervisor (commit 18a4a620e2de). Raises `SlotsExhausted` (claim C16).
+        stop the supervisor (commit 18a4a620e2de). Raises `SlotsExhausted` (claim C16), `Closed`.
         """
+        self._require_open()
         if self._freed:
             slot = self._freed.pop()
         elif self._highest < self.size:
@@ -99,8 +100,9 @@ class SlotTable:
         """Take a slot back: any state -> unused. Return the word it held, read exactly once. O(1).
 
         For the supervisor, when the slot's child is dead or was never started. Legal whatever the word is: an active
-        one is the switch firing (claim C1). Raises `ValueError` if the slot is not in use.
+        one is the switch firing (claim C1). Raises `ValueError` if the slot is not in use, `Closed`.
         """
+        self._require_open()
         self.token(slot)
         word = self._words[slot]
         self._words[slot] = 0
@@ -116,13 +118,14 @@ class SlotTable:
             raise ValueError(f"slot {slot} is not in use: name one that assign() gave out") from None
 
     def word(self, slot: int) -> int:
-        """Return the shared word of a slot as it is now. Raises `ValueError` if there is no such slot."""
+        """Return the shared word of a slot as it is now. Raises `ValueError` if there is no such slot, `Closed`."""
+        self._require_open()
         if not 1 <= slot <= self.size:
             raise ValueError(f"there is no slot {slot}: slots are numbered from 1 to {self.size}")
         return self._words[slot]
 
     def state(self, slot: int) -> SlotState:
-        """Return what a slot's word says now; for observers. Raises `ValueError` if there is no such slot."""
+        """Return what a slot's word says now; for observers. Raises as `word` does."""
         word, token = self.word(slot), self._tokens.get(slot, 0)
         if word == token:
             return SlotState.ASSIGNED if token else SlotState.UNUSED
@@ -138,11 +141,18 @@ class SlotTable:
         self._words.release()
         self._memory.close()
 
+    def _require_open(self) -> None:
+        if self._memory.closed:
+            raise Closed("the generation of this slot table is over and its memory is freed: ask a living supervisor")
 
-def check_size(size: int) -> int:
+
+def check_size(name: str, size: int) -> int:
     """Return the number of slots, or raise `ValueError` (`TypeError`) if there cannot be that many."""
+    wrong = f"{name} is {size!r}: give a whole number from 1 to {MAX_SLOTS}"
+    if isinstance(size, bool) or not hasattr(type(size), "__index__"):
+        raise TypeError(wrong)
     if not 1 <= operator.index(size) <= MAX_SLOTS:
-        raise ValueError(f"a table has 1 to {MAX_SLOTS} slots, not {size}")
+        raise ValueError(wrong)
     return operator.index(size)
 
 

@@ -6,7 +6,7 @@
             ...
 
 All that happens to children is seen and acted upon inside `step`, `run` and `close`: there is no thread, no signal
-handler and no polling. One thread at a time, of the process that made the supervisor, uses it.
+handler and no polling. One thread at a time, of the process that made the supervisor, uses it; others are refused.
 Source: PostgreSQL's postmaster.c (PostmasterMain, CleanupBackend, HandleChildCrash, PostmasterStateMachine).
 """
 
@@ -16,18 +16,30 @@ import contextlib
 import enum
 import inspect
 import os
+import reprlib
 import select
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
 from armed import exits, recovery
-from armed.errors import Closed, CrashWhileClosing, ForeignProcess, NotRunning, StartupFailed, Unsupported
+from armed.errors import (
+    ArmedError,
+    Closed,
+    CrashWhileClosing,
+    ForeignProcess,
+    InUse,
+    LostAtEnd,
+    NotRunning,
+    StartupFailed,
+    Unsupported,
+)
 from armed.exits import Lifeline, Watch, check_seconds
 from armed.launch import Launch, flush_standard_streams, run_child, signals_blocked
 from armed.recovery import NEVER, Deadlines, Mode, begin_generation
@@ -92,13 +104,35 @@ class EventKind(enum.Enum):
     CLOSED = "closed"
 
 
+_ENDS = (EventKind.EXITED, EventKind.CRASHED, EventKind.LOST)
+
+
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened; `generation` is the child's, or the supervisor's where there is no child."""
+    """One thing that happened; `generation` is the child's, or the supervisor's where there is no child.
+
+    `child.outcome` is how the child has ended by now, also in the event of its start. `repr` is of that time.
+    """
 
     kind: EventKind
     generation: int
     child: Child | None = None
+
+    def __repr__(self) -> str:
+        """Say what happened; the outcome is left out where it came later."""
+        child = "" if self.child is None else f", {_name(self.child, with_end=self.kind in _ENDS)}"
+        return f"<Event {self.kind.value}, generation {self.generation}{child}>"
+
+
+def _name(child: Child, with_end: bool = True) -> str:
+    end = f", status {child.outcome.status}" if with_end and child.outcome is not None else ""
+    return f"child {child.pid} in slot {child.slot} with args {reprlib.repr(child.args)}{end}"
+
+
+def _lost_in(events: Iterable[Event]) -> str:
+    """Name the children whose work these events report as lost; "" if there are none."""
+    lost = [_name(event.child) for event in events if event.child and event.kind in (EventKind.CRASHED, EventKind.LOST)]
+    return "; ".join(lost[:5]) + (f"; and {len(lost) - 5} more" if len(lost) > 5 else "")
 
 
 class Supervisor:
@@ -109,11 +143,11 @@ class Supervisor:
                  Its answer goes to every child of that generation; let it make locks, memory and queues anew
     stop_after   seconds that a child has from SIGQUIT to SIGKILL
 
-    Leave its children to it: an exit status that a wait() of the program's own, or an ignored SIGCHLD, takes away is
-    counted as a crash.
+    Leave its children to it: an exit status that a wait() of the program's own takes away is counted as a crash (status
+    -127), with a `RuntimeWarning`.
 
-    Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.6 or later, `ValueError`
-    and `TypeError` for arguments that are none.
+    Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.6 or later and while
+    SIGCHLD is ignored, `ValueError` and `TypeError` for arguments that are none.
     """
 
     _pid = 0  # for __del__, if __init__ raises
@@ -122,7 +156,8 @@ class Supervisor:
         self, slots: int = 64, make_shared: Callable[[], Any] | None = None, *, stop_after: float = 5.0
     ) -> None:
         _require_linux()
-        self._size = check_size(slots)
+        _require_exit_statuses()
+        self._size = check_size("slots", slots)
         self._make_shared = _check_make_shared(make_shared)
         self._stop_after = check_seconds("stop_after", stop_after)
         self._mode = Mode.RESETTING
@@ -131,6 +166,7 @@ class Supervisor:
         self._events: list[Event] = []  # not returned yet
         self._is_closing = False
         self._crashed_while_closing = False
+        self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
         self._generation = begin_generation(1, self._size, make_shared)
         with contextlib.ExitStack() as undo:
             undo.callback(self._generation.slots.close)
@@ -164,8 +200,9 @@ class Supervisor:
     def start(self, target: Callable[..., object], *args: object) -> Child:
         """Start a child that calls target(me, shared, *args), `me` being its `Engager`.
 
-        Raises `SlotsExhausted`, `NotRunning` during recovery and closing, `Closed`, `OSError` when the system
-        refuses: then no child is left and no slot is lost.
+        Raises `SlotsExhausted`, `NotRunning` during recovery and closing, `Closed`, `InUse`, `Unsupported` while
+        SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target, such as a generator
+        function: then no child is left and no slot is lost.
         """
         return self._start(target, args, None)
 
@@ -173,14 +210,16 @@ class Supervisor:
         """Wait for something to happen, `timeout` seconds at most; act on it and return what happened, oldest first.
 
         An event that was not returned yet is returned at once. Recovery advances in here, and calls make_shared.
-        Raises `StartupFailed` if that raises (then the supervisor has stopped and no child is left), and `Closed`.
+        Raises `StartupFailed` if that raises (then the supervisor has stopped and no child is left), `Closed`, `InUse`,
+        and `OSError` when the system refuses memory for the next generation: call it again.
         """
         deadline = time.monotonic() + check_seconds("timeout", timeout)
-        self._require_open()
-        self._turn(time.monotonic() if self._events else deadline)
-        while not self._events and time.monotonic() < deadline:
-            self._turn(deadline)
-        return self._take_events()
+        with self._one_thread():
+            self._require_open()
+            self._turn(time.monotonic() if self._events else deadline)
+            while not self._events and time.monotonic() < deadline:
+                self._turn(deadline)
+            return self._take_events()
 
     def run(self, timeout: float | None = None) -> list[Event]:
         """Step until no child is left and no recovery is under way, or for `timeout` seconds; return what happened.
@@ -188,23 +227,29 @@ class Supervisor:
         Raises as `step` does.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else check_seconds("timeout", timeout))
-        self._require_open()
-        self._turn(time.monotonic())
-        while (self._children or self._mode is not Mode.RUNNING) and time.monotonic() < deadline:
-            self._turn(deadline)
-        return self._take_events()
+        with self._one_thread():
+            self._require_open()
+            self._turn(time.monotonic())
+            while (self._children or self._mode is not Mode.RUNNING) and time.monotonic() < deadline:
+                self._turn(deadline)
+            return self._take_events()
 
     def close(self, timeout: float = 10.0) -> list[Event]:
         """End all children and free everything; return what happened. Harmless when repeated.
 
         The children get SIGTERM, and `timeout` seconds to end in the orderly way; who is left then is stopped, as in
-        a recovery. A crash before that stops everyone at once, restarts nothing, and raises `CrashWhileClosing` when
-        all has ended. During a recovery, waits for the children's end and leaves it at that. If an exception of a
-        signal handler interrupts it, call it again.
+        a recovery, and has a lost event. A crash before that stops everyone at once, restarts nothing, and raises
+        `CrashWhileClosing` when all has ended. During a recovery, waits for the children's end and leaves it at that.
+        If an exception of a signal handler interrupts it, call it again. Raises `InUse`.
+
+        The end of a `with` block closes, too. It returns no events: if one says that work was lost, it raises
+        `LostAtEnd`. If an exception ended the block, that one is passed on, with a note about what went wrong here.
         """
-        check_seconds("timeout", timeout)
-        if self._mode is Mode.STOPPED:
-            return []
+        timeout = check_seconds("timeout", timeout)
+        with self._one_thread():
+            return [] if self._mode is Mode.STOPPED else self._close(timeout)
+
+    def _close(self, timeout: float) -> list[Event]:
         self._require_open()
         if not self._is_closing:
             self._is_closing = True
@@ -218,9 +263,9 @@ class Supervisor:
         self._note(EventKind.CLOSED)
         events = self._take_events()
         if self._crashed_while_closing:
-            error = CrashWhileClosing("a child crashed while closing, all have ended: see `events` for who and how")
-            error.events = tuple(events)
-            raise error
+            crash = CrashWhileClosing(f"a child crashed while closing, all have ended: {_lost_in(events)}")
+            crash.events = tuple(events)
+            raise crash
         return events
 
     def __enter__(self) -> Supervisor:
@@ -230,7 +275,21 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            events = self.close()
+            if lost := _lost_in(events):
+                failure = LostAtEnd(
+                    f"work was lost, all have ended: {lost}; if they need more time, call close(timeout)"
+                )
+                failure.events = tuple(events)
+                raise failure
+        except ArmedError as failure:
+            if error is None:
+                raise
+            said = f"{type(failure).__name__} at the end of the supervisor's block: {failure}"
+            error.add_note(said)
+            if not isinstance(error, Exception):  # SystemExit, Ctrl-C: it may end the program without being printed
+                warnings.warn(said, RuntimeWarning, 2)
 
     def __del__(self) -> None:
         if self._pid == os.getpid() and self._mode is not Mode.STOPPED:
@@ -244,7 +303,15 @@ class Supervisor:
     ) -> Child:
         if not callable(target):
             raise TypeError(f"a target is called with (me, shared, *args), this is a {type(target).__qualname__}")
+        _refuse_deferred("target", target, "call asyncio.run() or the loop inside it")
+        with self._one_thread():
+            return self._fork(target, args, prelude)
+
+    def _fork(
+        self, target: Callable[..., object], args: tuple[object, ...], prelude: Callable[[], object] | None
+    ) -> Child:
         self._require_open()
+        _require_exit_statuses()
         if self._mode is not Mode.RUNNING or self._is_closing:
             what = "closing" if self._is_closing else self._mode.value
             raise NotRunning(f"no child is started while {what}: step() until there is a running event")
@@ -303,6 +370,13 @@ class Supervisor:
         self._watch.remove(pidfd)
         del self._children[pidfd]
         self._conclude(child, Outcome(decide(status, word, token), status, word))
+        if status == exits.UNKNOWN:  # last: a filter may make it an exception
+            warnings.warn(
+                f"{_name(child, with_end=False)} counts as crashed: its exit status was taken away. Ignore no SIGCHLD, "
+                "and wait for processes of your own by their pid, not with os.wait() or waitpid(-1)",
+                RuntimeWarning,
+                2,
+            )
 
     def _conclude(self, child: Child, outcome: Outcome) -> None:
         """Record how a child ended. The first crash stops the others; a second one adds nothing."""
@@ -368,9 +442,29 @@ class Supervisor:
         self._watch.close()
         self.slots.close()
 
-    def _require_open(self) -> None:
+    @contextlib.contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        """Refuse other threads while one is in here; it may come again, from a signal handler.
+
+        A dictionary, not a lock: an exception of a signal handler cannot fall between "entered" and the record of it,
+        since the entry itself tells whose it is.
+        """
+        self._require_own_process()
+        entry = (get_ident(),)
+        try:
+            if self._user.setdefault("entry", entry) != entry:
+                raise InUse("another thread is using this supervisor: let its call return first, or give it a timeout")
+            yield
+        finally:
+            if self._user.get("entry") is entry:
+                self._user.clear()
+
+    def _require_own_process(self) -> None:
         if self._pid != os.getpid():
             raise ForeignProcess("this supervisor belongs to the process that made it: make one of your own")
+
+    def _require_open(self) -> None:
+        self._require_own_process()
         if self._mode is Mode.STOPPED:
             raise Closed("this supervisor has stopped for good: make a new one")
 
@@ -381,9 +475,26 @@ def _require_linux() -> None:
         raise Unsupported("a Supervisor needs pidfds, epoll and memfd: run it on Linux 5.6 or later")
 
 
+def _require_exit_statuses() -> None:
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        raise Unsupported(
+            "SIGCHLD is ignored, so that the kernel throws exit statuses away: "
+            "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
+        )
+
+
+def _refuse_deferred(name: str, function: Callable[..., object], remedy: str) -> None:
+    """Raise `TypeError` for a function whose call does nothing yet: a generator function or an `async def`."""
+    for code in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
+            raise TypeError(f"{name} is a generator function, whose call does nothing yet: {remedy}")
+        if inspect.iscoroutinefunction(code):
+            raise TypeError(f"{name} is an async function, whose call does nothing yet: {remedy}")
+
+
 def _check_make_shared(make_shared: Callable[[], Any] | None) -> Callable[[], Any] | None:
     if make_shared is not None and not callable(make_shared):
         raise TypeError(f"make_shared is called without arguments, this is a {type(make_shared).__qualname__}")
-    if inspect.isgeneratorfunction(make_shared):
-        raise TypeError("make_shared is a generator function, which is not supported yet: return what is to be shared")
+    if make_shared is not None:
+        _refuse_deferred("make_shared", make_shared, "return what is to be shared")
     return make_shared

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 
 EXTRA = {"typer", "rich", "z3", "transitions", "hypothesis"}
+FINE, USAGE, INTERRUPTED = 0, 2, 130
 
 
 def main() -> int:
-    """Run the command line; return its exit status. 2: it could not run at all."""
+    """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        print("armed: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run() -> int:
     try:
         from armed_audit.cli import run
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in EXTRA:
             raise
+        if sys.argv[1:] == ["--version"]:
+            print(f"armed {version('armed')}, without the extra 'verify'")
+            return FINE
         print(f"armed: {error.name} is not installed; do: pip install 'armed[verify]'", file=sys.stderr)
-        return 2
+        return USAGE
     return run()
 
 

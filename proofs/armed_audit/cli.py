@@ -1,12 +1,14 @@
 """The command line: `armed verify`, `armed prove`, `armed conform`. Names and exit statuses are part of the interface.
 
 Tables go to standard output, progress to standard error. With `--json` and no file the JSON takes standard output, and
-the table goes to standard error.
+the table goes to standard error. A file of `--json` is known by its ending, so that it is not taken for a target, nor a
+target for a file: `--json x.json`, or `--json=FILE` for any other name.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ from armed_model.properties import BY_NAME
 from armed_proofs import matrix
 
 HOLDS, FAILS, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses: everything holds; something does not; the call is off; Ctrl-C."""
+"""Exit statuses: everything holds; something does not; the call is off, or its result cannot be shown; Ctrl-C."""
 
 app = typer.Typer(
     name="armed",
@@ -42,8 +44,9 @@ JsonOption = Annotated[
     str | None,
     typer.Option(
         "--json",
-        metavar="[FILE]",
-        help="Write the result as JSON to FILE, or to standard output (the table then goes to standard error).",
+        metavar="[FILE.json]",
+        help="Write the result as JSON to FILE.json, or to standard output (the table then goes to standard error). "
+        "For a name that does not end in .json: --json=FILE.",
     ),
 ]
 STANDARD_OUTPUT = "-"
@@ -63,19 +66,42 @@ def _with_json_file(arguments: list[str]) -> list[str]:
     written = []
     for position, argument in enumerate(arguments):
         written.append(argument)
-        following = arguments[position + 1] if position + 1 < len(arguments) else "--"
-        if argument == "--json" and (following.startswith("-") or following in ADAPTERS) and following != "-":
+        following = arguments[position + 1 : position + 2]
+        if argument == "--json" and not any(_is_json_file(each) for each in following):
             written.append(STANDARD_OUTPUT)
     return written
+
+
+def _is_json_file(argument: str) -> bool:
+    """Whether what follows `--json` is its file."""
+    return argument == STANDARD_OUTPUT or (argument.endswith(".json") and not argument.startswith("-"))
+
+
+class _Table(Console):
+    """A console whose reader may have gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave with one line: the default would leave with status 1, which says that something does not hold."""
+        _nobody_reads()
+
+
+def _nobody_reads() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+    _refuse("nobody reads the result: the pipe is closed")
 
 
 class Output:
     """Where the table, the JSON and the progress of one command go."""
 
     def __init__(self, json_file: str | None) -> None:
+        """Raises typer.Exit, with a line that says why, where the JSON cannot be written."""
         self._json_file = json_file
-        self.table = Console(stderr=json_file == STANDARD_OUTPUT)
+        self.table = _Table(stderr=json_file == STANDARD_OUTPUT)
         self._progress = Console(stderr=True)
+        if json_file == "":
+            _refuse("--json= has no FILE")
+        if json_file not in (None, STANDARD_OUTPUT):
+            must_be_writable(Path(json_file))
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
@@ -93,18 +119,40 @@ class Output:
             print("armed: interrupted; all processes it started have ended", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
+    def finished(self, part: verification.Part) -> None:
+        """Say that a part is through, where there is no terminal to show progress on."""
+        if not self._progress.is_terminal:
+            told = f"armed: {part.name} {'holds' if part.holds else 'FAILS'} ({part.seconds:.1f} s)"
+            print(told, file=sys.stderr, flush=True)
+
     def write_json(self, result: Any) -> None:
         """Write the result where it was asked for."""
         if self._json_file is None:
             return
         text = json.dumps(result, indent=2) + "\n"
         if self._json_file == STANDARD_OUTPUT:
-            sys.stdout.write(text)
+            try:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                _nobody_reads()
             return
         try:
             Path(self._json_file).write_text(text)
         except OSError as error:
             _refuse(f"cannot write {self._json_file}: {error.strerror}")
+
+
+def must_be_writable(file: Path) -> None:
+    """Refuse a file that cannot be written before the work begins, not after it. Leaves nothing behind."""
+    try:
+        if not file.exists():
+            file.touch()
+            file.unlink()
+        elif file.is_dir() or file.is_file():
+            file.open("a").close()
+    except OSError as error:
+        _refuse(f"cannot write {file}: {error.strerror}")
 
 
 def _refuse(message: str) -> NoReturn:
@@ -132,7 +180,7 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller bounds; the table says what is left out.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Everything (the default).")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="What could not be run is a failure.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of the random histories; none: another every time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random histories; without it one is drawn.")] = None,
     evidence: Annotated[Path, typer.Option(help="Where the result is kept, as verify.json.")] = Path("armed-evidence"),
     json_file: JsonOption = None,
 ) -> None:
@@ -140,16 +188,23 @@ def verify(
     if quick and full:
         _refuse("--quick and --full exclude each other")
     output = Output(json_file)
-    with output.progress() as progress:
-        result = verification.verify(quick=quick, strict=strict, seed=seed, progress=progress)
-    as_json = result.as_json()
+    file = evidence / "verify.json"
     try:
         evidence.mkdir(parents=True, exist_ok=True)
-        (evidence / "verify.json").write_text(json.dumps(as_json, indent=2) + "\n")
     except OSError as error:
         _refuse(f"cannot keep the result in {evidence}: {error.strerror}; give another --evidence DIR")
+    must_be_writable(file)
+    with output.progress() as progress:
+        result = verification.verify(
+            quick=quick, strict=strict, seed=seed, progress=progress, finished=output.finished
+        )
     _show_verification(output.table, result)
+    as_json = result.as_json()
     output.write_json(as_json)
+    try:
+        file.write_text(json.dumps(as_json, indent=2) + "\n")
+    except OSError as error:
+        _refuse(f"cannot write {file}: {error.strerror}")
     raise typer.Exit(HOLDS if result.holds else FAILS)
 
 
@@ -193,7 +248,9 @@ def conform(
         str, typer.Argument(help=f"{', '.join(ADAPTERS)}, or package.module:Class of your own implementation.")
     ] = "armed:fork",
     histories: Annotated[int, typer.Option(min=1, help="How many random histories, after the directed ones.")] = 200,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same histories.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed makes the same choices; without it one is drawn, and shown.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Hold real processes to the model, step by step. Exit 0 iff nothing differs and every cell was seen.
@@ -201,6 +258,8 @@ def conform(
     A cell is the situation of a child at its death and the way it ended. What differs is told as a story, shrunk.
     """
     output = Output(json_file)
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` has it
     try:
         with output.progress() as progress:
             report = run_conformance(
@@ -210,7 +269,7 @@ def conform(
                 progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
             )
     except UnknownTarget as error:
-        _refuse(str(error))
+        _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
     _show_conformance(output.table, report)
     output.write_json(report.as_json())
     raise typer.Exit(HOLDS if report.passed else FAILS)
@@ -273,16 +332,29 @@ def _show_cells(console: Console, cells: list[matrix.Cell]) -> None:
 def _show_conformance(console: Console, report: Report) -> None:
     result = report.as_json()
     table = Table(title=f"armed conform {escape(report.target)}", title_justify="left", show_header=False)
-    for name in ("histories", "directed", "steps", "refusals", "armed_deaths", "recoveries"):
-        table.add_row(name.replace("_", " "), f"{result[name]:,}")
+    for name in ("histories", "directed", "steps", "refusals", "armed_deaths", "recoveries", "generations", "seed"):
+        table.add_row(name.replace("_", " "), f"{result[name]}")
     table.add_row("deaths", ", ".join(f"{kind}: {count}" for kind, count in result["deaths"].items()))
     table.add_row("decisions", ", ".join(f"{kind}: {count}" for kind, count in result["decisions"].items()))
     table.add_row("cells seen", f"{result['cells_seen']} of {result['cells_wanted']}")
     table.add_row("cannot", ", ".join(report.cannot) or "nothing: it can express every step and exit kind")
     console.print(table)
+    for line in _not_looked_at(report):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
     if report.mismatch:
         console.print(f"[red]{escape(report.mismatch)}[/]", highlight=False, soft_wrap=True)
     for cell in report.missing[: 0 if report.mismatch else 10]:
         console.print(f"[red]never seen:[/] {escape(str(cell))}", soft_wrap=True)
     verdict = "[green]no difference from the model[/]" if report.passed else "[red]it does not conform[/]"
     console.print(f"{escape(report.target)}: {verdict} ({report.seconds:.1f} s).", highlight=False)
+
+
+def _not_looked_at(report: Report) -> list[str]:
+    """Say which cells and which stories an implementation escapes by what it cannot do."""
+    lines = [f"not looked at, for what it cannot do: {len(report.left_out)} cells"] if report.left_out else []
+    for situation in dict.fromkeys(cell.situation for cell in report.left_out):
+        kinds = [cell.exit_kind for cell in report.left_out if cell.situation == situation]
+        lines.append(f"  {situation}: {', '.join(kinds)}")
+    cells = {str(cell) for cell in report.left_out}
+    lines += [f"  cut short: {name}" for name in report.cut_short if name not in cells]
+    return lines

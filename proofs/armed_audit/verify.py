@@ -11,11 +11,11 @@ from typing import Any
 
 from armed_conformance.decisions import compare_decisions
 from armed_conformance.lockstep import Mismatch
-from armed_conformance.run import conform
+from armed_conformance.run import conform, draw_seed
 from armed_model.explore import explore, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
-from armed_model.properties import PROPERTIES, SOMETIMES
+from armed_model.properties import ASSUMPTIONS, PROPERTIES, SOMETIMES
 from armed_model.properties import c as some_child
 from armed_model.properties import s as some_slot
 from armed_model.system import System
@@ -79,6 +79,7 @@ class Verification:
 
     quick: bool
     strict: bool
+    seed: int
     parts: list[Part] = field(default_factory=list)
     matrices: list[Matrix] = field(default_factory=list)
     seconds: float = 0.0
@@ -106,9 +107,11 @@ class Verification:
             "holds": self.holds,
             "quick": self.quick,
             "strict": self.strict,
+            "seed": self.seed,
             "left_out": self.left_out,
             "parts": [part.as_json() for part in self.parts],
             "matrix": [cell.as_json() for matrix in self.matrices for cell in matrix.cells],
+            "assumptions": ASSUMPTIONS,
             "versions": {
                 "armed": version("armed"),
                 "python": platform.python_version(),
@@ -121,10 +124,20 @@ class Verification:
         }
 
 
-def verify(*, quick: bool, strict: bool, seed: int | None, progress: Progress = lambda _: None) -> Verification:
-    """Run every part; a part that fails does not keep the others from running. `progress` is told what is going on."""
+def verify(
+    *,
+    quick: bool,
+    strict: bool,
+    seed: int | None,
+    progress: Progress = lambda _: None,
+    finished: Callable[[Part], None] = lambda _: None,
+) -> Verification:
+    """Run every part; a part that fails does not keep the others from running.
+
+    `progress` is told what is going on, `finished` is given each part when it is through. Without a seed one is drawn.
+    """
     extent = QUICK if quick else FULL
-    run = Verification(quick, strict)
+    run = Verification(quick, strict, draw_seed() if seed is None else seed)
     began = time.perf_counter()
     plan: list[tuple[Part, Callable[[Part], None]]] = [
         (Part("exploration", "no bounded instance violates a property; everything is reached"),
@@ -138,13 +151,14 @@ def verify(*, quick: bool, strict: bool, seed: int | None, progress: Progress = 
         (Part("decisions", "the implementation decides as the model does, for every wait status and slot word"),
          lambda part: _decisions(part, progress)),
         (Part("conformance", "real processes do what the model does, step by step"),
-         lambda part: _conform(part, extent, seed, progress)),
+         lambda part: _conform(part, extent, run.seed, progress)),
     ]  # fmt: skip
     for part, act in plan:
         started = time.perf_counter()
         act(part)
         part.seconds = time.perf_counter() - started
         run.parts.append(part)
+        finished(part)
     run.seconds = time.perf_counter() - began
     return run
 
@@ -220,7 +234,7 @@ def _decisions(part: Part, progress: Progress) -> None:
         part.failures.append(str(mismatch))
 
 
-def _conform(part: Part, extent: Extent, seed: int | None, progress: Progress) -> None:
+def _conform(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
     report = conform(
         "armed:fork",
         extent.histories,

@@ -7,9 +7,10 @@ not lead where it says is found out, because what is counted is the model's stat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from armed_conformance.lockstep import Cell, Coverage, Lockstep
+from armed_conformance.lockstep import Cannot, Cell, Coverage, Lockstep
 from armed_conformance.protocol import ExitKind, Implementation, Step
 from armed_model.explore import explore
 from armed_model.interpret import Instance, Size, State
@@ -59,15 +60,20 @@ def situations() -> set[Situation]:
     return seen
 
 
-def cells_wanted(implementation: Implementation) -> set[Cell]:
-    """Return every situation x exit kind that must be seen with this implementation."""
-    wanted = set()
-    for where, is_engaged, has_failed, held in situations() - UNSTOPPABLE:
+def cells() -> dict[Cell, frozenset[Step | ExitKind]]:
+    """Return every situation x exit kind, each with what an implementation must be able to do to get there."""
+    found: dict[Cell, frozenset[Step | ExitKind]] = {}
+    for situation in situations() - UNSTOPPABLE:
         for kind in ExitKind:
-            if kind in implementation.cannot or (where == Phase.LEAVING.value and kind.exit.orderly):
+            if situation[0] == Phase.LEAVING.value and kind.exit.orderly:
                 continue  # who is leaving in the orderly way already can only be ended raw
-            wanted.add(Cell(where, is_engaged, has_failed, held, str(kind)))
-    return wanted
+            found[Cell(*situation, str(kind))] = frozenset({*WAYS[situation], kind})
+    return found
+
+
+def cells_wanted(implementation: Implementation) -> set[Cell]:
+    """Return every cell that must be seen with this implementation: all that need nothing that it cannot do."""
+    return {cell for cell, needs in cells().items() if not needs & implementation.cannot}
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,13 @@ def deaths() -> Iterator[History]:
         for kind in ExitKind:
             if situation[0] == Phase.LEAVING.value and kind.exit.orderly:
                 continue
-            where, is_engaged, has_failed, held = situation
-            details = f"{'engaged' if is_engaged else 'idle'}{', spoilt' if has_failed else ''}, holding {held}"
-            yield History(f"{kind} while {where}, {details}", 2, _death(way, kind))
+            yield History(str(Cell(*situation, str(kind))), 2, _death(way, kind))
 
 
 def _death(way: tuple[Step, ...], kind: ExitKind) -> Callable[[Lockstep], None]:
     def play(lockstep: Lockstep) -> None:
         bystander, child = _start(lockstep), _start(lockstep)
-        _walk(lockstep, bystander, (H, A, T))
+        _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
         _walk(lockstep, child, way)
         lockstep.end(child, kind)
         lockstep.start()  # no slot is free: it must be refused
@@ -115,13 +119,32 @@ def _walk(lockstep: Lockstep, child: int, way: tuple[Step, ...]) -> None:
         lockstep.step(child, step)
 
 
+def _walk_as_far_as_possible(lockstep: Lockstep, child: int, way: tuple[Step, ...]) -> None:
+    with suppress(Cannot):
+        _walk(lockstep, child, way)
+
+
 def _serves(lockstep: Lockstep) -> None:
-    """Whatever happened, the supervisor serves: a whole life from start to clean exit."""
+    """Whatever happened, the supervisor serves: a whole life from start to clean exit, as far as it can be told."""
     child = lockstep.start()
     if child is not None:
-        _walk(lockstep, child, (H, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
-        lockstep.end(child, ExitKind.RETURN)
+        _walk_as_far_as_possible(lockstep, child, (H, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
+        lockstep.end(child, next(kind for kind in ExitKind if kind not in lockstep.implementation.cannot))
         lockstep.supervise()
+
+
+def _a_crash_in_every_generation(lockstep: Lockstep) -> None:
+    """Status 0 and 1 by turns, so that each is decided three times, the last time in generations 5 and 6."""
+    for kind in (ExitKind.RAW_EXIT_0, ExitKind.RAW_EXIT_1) * 3:
+        child, bystander, idle = _start(lockstep), _start(lockstep), _start(lockstep)
+        _walk(lockstep, idle, (H,))
+        lockstep.end(idle, kind)
+        lockstep.supervise()  # clean
+        _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
+        _walk(lockstep, child, (H, A))
+        lockstep.end(child, kind)
+        lockstep.supervise()
+        _serves(lockstep)
 
 
 def _two_crashes_before_the_supervisor_looks(lockstep: Lockstep) -> None:
@@ -218,6 +241,7 @@ def _every_slot_is_used_again(lockstep: Lockstep) -> None:
 def stories() -> Iterator[History]:
     """Yield the histories of more than one child, of recovery and shutdown, of foreign words and grandchildren."""
     yield History("every slot is used again", 3, _every_slot_is_used_again)
+    yield History("a crash in every generation", 3, _a_crash_in_every_generation)
     yield History("two crashes before the supervisor looks", 3, _two_crashes_before_the_supervisor_looks)
     yield History("a crash during recovery", 3, _a_crash_during_recovery)
     yield History("a failed give-back keeps the switch armed", 1, _a_failed_give_back_keeps_the_switch_armed)
@@ -240,12 +264,23 @@ def stories() -> Iterator[History]:
     yield History("a grandchild of a child giving", 1, _grandchild((H, A, T, G)))
 
 
-def play(history: History, implementation: Implementation, coverage: Coverage) -> None:
-    """Play one history from open to close. Raises Mismatch; the implementation is closed in any case."""
+def play(history: History, implementation: Implementation, coverage: Coverage) -> str | None:
+    """Play one history from open to close; the implementation is closed in any case. Raises Mismatch.
+
+    Return what the implementation cannot do, where the history was cut short for that; None where it was played to its
+    end.
+    """
+    lockstep = Lockstep(implementation, history.slots, coverage)
+    cannot = None
     try:
-        lockstep = Lockstep(implementation, history.slots, coverage)
-        history.play(lockstep)
+        try:
+            history.play(lockstep)
+        except Cannot as reason:
+            cannot = str(reason)
         if not lockstep.stopped:
             lockstep.stop()
-    finally:
-        implementation.close()
+    except BaseException:
+        lockstep.abandon()
+        raise
+    lockstep.close()
+    return cannot

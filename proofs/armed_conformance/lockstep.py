@@ -9,10 +9,13 @@ against what the model allows, not predicted. The `Monitor` holds every flag to 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Refused, Step
+from armed_conformance import calls
+from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Observation, Refused, Step
 from armed_model.interpret import INDEX, Instance, Size, State
 from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
 from armed_model.profiles import REFERENCE, Profile
@@ -48,8 +51,19 @@ _ORDERLY_ON_REQUEST = 1
 """The status with which a child leaves that is asked to (SIGTERM)."""
 
 
+_Result = TypeVar("_Result")
+
+
 class Mismatch(AssertionError):
     """Implementation and model disagree. The message is the story: numbered steps, what was allowed, what was seen."""
+
+
+class DoesNotReturn(Mismatch):
+    """A call to the implementation did not return within `calls.LIMIT` seconds."""
+
+
+class Cannot(Exception):
+    """What would have to be ordered now is among what the implementation says it cannot do: nothing was ordered."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +75,15 @@ class Cell:
     failed: bool
     held: int
     exit_kind: str
+
+    def __str__(self) -> str:
+        return f"{self.exit_kind} while {self.situation}"
+
+    @property
+    def situation(self) -> str:
+        """The situation in words."""
+        state = f"{'engaged' if self.engaged else 'idle'}{', spoilt' if self.failed else ''}"
+        return f"{self.phase}, {state}, holding {'2 or more' if self.held == 2 else self.held}"
 
 
 @dataclass
@@ -74,6 +97,8 @@ class Coverage:
     armed_deaths: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
     recoveries: int = 0
+    generations: int = 1
+    """The highest generation that any history has reached."""
     cells: Counter[Cell] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
 
@@ -99,7 +124,7 @@ class Lockstep:
         coverage: Coverage | None = None,
         profile: Profile = REFERENCE,
     ) -> None:
-        """Open the implementation with `slots` slots (at most CHILDREN)."""
+        """Open the implementation with `slots` slots (at most CHILDREN); where that raises, it is closed again."""
         if not 1 <= slots <= CHILDREN:
             raise ValueError(f"a history has 1 to {CHILDREN} slots, not {slots}")
         self.implementation, self.slots = implementation, slots
@@ -110,12 +135,17 @@ class Lockstep:
         self._state: State = self._instance.initial
         self._monitor = Monitor(slots)
         self._actors: dict[int, _Actor] = {}
-        self._dealt_with = 0
+        self._dealt_with: tuple[Death, ...] = ()
         self._generation = 1
         self.stopped = False
+        self._not_ours = calls.children()
         self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
-        implementation.open(slots)
-        self._compare({Who.SUPERVISOR})
+        try:
+            self._agree("open", lambda: implementation.open(slots))
+            self._compare({Who.SUPERVISOR})
+        except BaseException:
+            self.abandon()
+            raise
 
     # What the harness may do -----------------------------------------------------------------------------------------
 
@@ -139,7 +169,7 @@ class Lockstep:
         self._tell("start a child")
         legal = any(self._can("assign", slot, word) for slot in self._all_slots() for word in self._words())
         try:
-            child = self.implementation.start()
+            child = self._ask("start", self.implementation.start)
         except Refused as refused:
             self._tell(f"    refused: {refused}")
             self.coverage.refusals += 1
@@ -147,7 +177,9 @@ class Lockstep:
                 self._differ("a child can be started", f"it was refused: {refused}")
             self._compare({Who.SUPERVISOR})
             return None
-        seen = self.implementation.observe()
+        seen = self._look()
+        if child in self._actors:
+            self._differ("each child has a number of its own", f"there is a child {child} already")
         if child not in seen.children:
             self._differ(f"child {child} is there and has a slot", "it is not among the children")
         slot = seen.children[child]
@@ -166,15 +198,21 @@ class Lockstep:
         return child
 
     def step(self, child: int, step: Step) -> None:
-        """Have a living child take a step, legal or not; what the model forbids must be refused and change nothing."""
+        """Have a living child take a step, legal or not; what the model forbids must be refused and change nothing.
+
+        Raises Cannot if it would take what the implementation cannot do.
+        """
         actor = self._actors[child]
         step = self._possible(actor, step)
+        self._needs(step)
+        if step in _GIVE_FAILURES and actor.held == 1 and self.phase(child) is Phase.LEAVING:
+            self._needs(Step.DISARM)  # the exit path will be through
         self._tell(f"child {child}: {step.value}")
         action, arguments = self._action(actor, step)
         legal = action is None or self._can(action, *arguments)
-        before = self.implementation.observe().resource.get(child, 0)
+        before = self._look().resource.get(child, 0)
         try:
-            self.implementation.step(child, step)
+            self._ask(step.value, lambda: self.implementation.step(child, step))
         except Refused as refused:
             self._tell(f"    refused: {refused}")
             self.coverage.refusals += 1
@@ -184,11 +222,9 @@ class Lockstep:
                 actor.ending_block = True  # it has ended, and the switch stays armed
             self._compare({Who.CHILD})
             return
-        except Exception as error:
-            self._differ(f"{step.value} is taken or refused", f"{type(error).__name__}: {error}")
         if not legal:
             self._differ(f"{step.value} must be refused: {self._why_not(action or '', *arguments)}", "it was done")
-        self._keep_account(actor, step, self.implementation.observe().resource.get(child, 0) - before)
+        self._keep_account(actor, step, self._look().resource.get(child, 0) - before)
         if action is not None:
             self._do(action, *arguments)
         by = {Who.CHILD}
@@ -201,24 +237,28 @@ class Lockstep:
                 self._do("leave", actor.model, 0)
                 actor.ending_block = True
         if self.phase(child) is Phase.LEAVING and not actor.held:
-            if step in (Step.GIVE_FAILS, Step.GIVE_FAILS_LATE):
-                self.implementation.step(child, Step.DISARM)  # the exit path is through: wait for the end
-                step = Step.DISARM
+            if step in _GIVE_FAILURES:
+                step = Step.DISARM  # the exit path is through: wait for the end
+                self._agree(step.value, lambda: self.implementation.step(child, Step.DISARM))
             if step is Step.DISARM:
                 self._do("orderly_exit", actor.model)
                 self.coverage.deaths["left step by step"] += 1
         self._compare(by)
 
     def end(self, child: int, kind: ExitKind) -> None:
-        """Have a living child end. A frozen one can only be killed; one that is leaving can only end raw."""
+        """Have a living child end. A frozen one can only be killed; one that is leaving can only end raw.
+
+        Raises Cannot if it would take what the implementation cannot do.
+        """
         actor = self._actors[child]
         if actor.frozen:
             kind = ExitKind.SIGKILL
         elif self.phase(child) is Phase.LEAVING and kind.exit.orderly:
             kind = ExitKind.RAW_EXIT_0
+        self._needs(kind)
         self._tell(f"child {child}: ends by {kind}")
         self._cover(child, kind)
-        self.implementation.end(child, kind)
+        self._agree("end", lambda: self.implementation.end(child, kind))
         if kind.exit.orderly:
             self._leave_in_the_orderly_way(actor, kind.exit.status)
         else:
@@ -228,9 +268,9 @@ class Lockstep:
     def supervise(self) -> None:
         """Let the supervisor deal with every death, and compare each decision, the generation, and all that is left."""
         self._tell("the supervisor looks")
-        self.implementation.supervise()
+        self._agree("supervise", self.implementation.supervise)
         self._deal_with_deaths()
-        seen = self.implementation.observe()
+        seen = self._look()
         if seen.generation != self._generation:
             self._tell(f"    a new generation: {seen.generation}")
             self._expect_generation(seen.generation)
@@ -246,21 +286,80 @@ class Lockstep:
         """Ask for an orderly shutdown, and compare how everybody ended."""
         self._tell("an orderly shutdown is asked for")
         self._do("ask_orderly")
-        self.implementation.stop_supervisor()
+        self._agree("stop_supervisor", self.implementation.stop_supervisor)
         self._deal_with_deaths()
         if not self._can("stop"):
             self._differ("a stopped supervisor has no child left", self._why_not("stop"))
         self._do("stop")
         self.stopped = True
-        if not self.implementation.observe().stopped:
+        if not self._look().stopped:
             self._differ("the supervisor has stopped", "it has not")
+
+    def close(self) -> None:
+        """Close the implementation; no process that has begun since it was opened may be left."""
+        self._tell("everything is closed")
+        try:
+            self._agree("close", self.implementation.close)
+        finally:
+            left = calls.children() - self._not_ours
+            calls.end_children(left)
+        if left:
+            pids = ", ".join(map(str, sorted(left)))
+            self._differ("no process is left that began in this history", f"still there, or not reaped: {pids}")
+
+    def abandon(self) -> None:
+        """Close after something has gone wrong already: that is what will be told, whatever goes wrong now."""
+        with suppress(Mismatch):
+            self.close()
+
+    # Calls to the implementation -------------------------------------------------------------------------------------
+
+    def _ask(self, call: str, make: Callable[[], _Result]) -> _Result:
+        """Call the implementation. What it raises is a difference, but for Refused; so is a call that does not end."""
+        try:
+            with calls.time_limit(calls.LIMIT):
+                return make()
+        except (Refused, Mismatch):
+            raise
+        except calls.TookTooLong:
+            self._differ(f"{call} returns", f"it did not return within {calls.LIMIT:g} s", DoesNotReturn)
+        except Exception as error:
+            self._differ(f"{call} does what is said in the protocol", f"it raised {type(error).__name__}: {error}")
+
+    def _agree(self, call: str, make: Callable[[], None]) -> None:
+        """Call what nobody may refuse."""
+        try:
+            self._ask(call, make)
+        except Refused as refused:
+            self._differ(f"{call} cannot be refused", f"it was: {refused}")
+
+    def _look(self) -> Observation:
+        """Observe; what is no observation is a difference, and so is one that changes what was seen before."""
+        try:
+            seen = self._ask("observe", self.implementation.observe)
+        except Refused as refused:
+            self._differ("observe cannot be refused", f"it was: {refused}")
+        if not isinstance(seen, Observation):
+            self._differ("observe returns an Observation", f"it returned {seen!r}")
+        odd: list[object] = [state for state in seen.flags.values() if not isinstance(state, SlotState)]
+        odd += [death for death in seen.deaths if not (isinstance(death, Death) and isinstance(death.decided, Decided))]
+        if odd:
+            self._differ("a flag is a SlotState, a death is a Death with a Decided", f"there is {odd[0]!r}")
+        if tuple(seen.deaths[: len(self._dealt_with)]) != self._dealt_with:
+            self._differ(f"these deaths were seen before: {self._dealt_with}", f"now it says {tuple(seen.deaths)}")
+        return seen
+
+    def _needs(self, what: Step | ExitKind) -> None:
+        """Raise Cannot for what the implementation has said it cannot do."""
+        if what in self.implementation.cannot:
+            raise Cannot(str(what))
 
     # What follows ----------------------------------------------------------------------------------------------------
 
     def _deal_with_deaths(self) -> None:
-        deaths = self.implementation.observe().deaths
-        for death in deaths[self._dealt_with :]:
-            self._dealt_with += 1
+        deaths = self._look().deaths
+        for death in deaths[len(self._dealt_with) :]:
+            self._dealt_with += (death,)
             self._deal_with(death)
 
     def _deal_with(self, death: Death) -> None:
@@ -327,6 +426,7 @@ class Lockstep:
             self._do(action)
         self._generation = number
         self.coverage.recoveries += 1
+        self.coverage.generations = max(self.coverage.generations, number)
 
     # Steps of the harness and actions of the model -------------------------------------------------------------------
 
@@ -387,8 +487,15 @@ class Lockstep:
 
     def _compare(self, by: set[Who]) -> None:
         """Compare every flag, every child's slot and what is held; and hold each flag's change to the lifecycle."""
-        seen = self.implementation.observe()
-        for slot, state in seen.flags.items():
+        seen = self._look()
+        if seen.stopped:
+            self._differ("the supervisor has not stopped: nobody asked it to", "it says that it has")
+        if unknown := set(seen.flags) - set(self._all_slots()):
+            self._differ(f"the slots are 1 to {self.slots}", f"there is a flag of slot {min(unknown, key=str)}")
+        for slot in self._all_slots():
+            if slot not in seen.flags:
+                self._differ(f"slot {slot} is {self._flag(slot).value}", "its flag is not shown")
+            state = seen.flags[slot]
             expected = self._flag(slot)
             if state is not expected:
                 self._differ(f"slot {slot} is {expected.value}", f"it is {state.value}")
@@ -476,7 +583,7 @@ class Lockstep:
     def _tell(self, line: str) -> None:
         self.story.append(line)
 
-    def _differ(self, allowed: str, seen: str) -> NoReturn:
+    def _differ(self, allowed: str, seen: str, kind: type[Mismatch] = Mismatch) -> NoReturn:
         numbered, number = [], 0
         for line in self.story:
             if line.startswith(" "):
@@ -485,11 +592,12 @@ class Lockstep:
                 number += 1
                 numbered.append(f"  {number:2}. {line}")
         story = "\n".join(numbered)
-        raise Mismatch(
+        raise kind(
             f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}"
         )
 
 
+_GIVE_FAILURES = frozenset({Step.GIVE_FAILS, Step.GIVE_FAILS_LATE})
 _NEEDS_AN_OPEN_BLOCK = frozenset({Step.TAKE, Step.TAKE_REFUSED, Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.LEAVE})
 _INSTANCES: dict[tuple[str, int], Instance] = {}
 

@@ -7,20 +7,30 @@ somebody. (Rules with preconditions starve: a machine may be left with none that
 from __future__ import annotations
 
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from armed_conformance.lockstep import CHILDREN, Coverage, Lockstep
+from armed_conformance.lockstep import CHILDREN, Cannot, Coverage, DoesNotReturn, Lockstep
 from armed_conformance.protocol import ExitKind, Implementation, Step
 
 STEPS = 30
 """How many rules a history has at most."""
 
 _WHO = st.integers(0, CHILDREN - 1)
+_CRASHES = st.sampled_from([ExitKind.RAW_EXIT_0, ExitKind.RAW_EXIT_1])
 _LIFE = (Step.HOOK, Step.ARM, Step.TAKE, Step.TAKE, Step.GIVE, Step.GIVE, Step.DISARM)
+
+
+class _Ended(BaseException):
+    """Ends the run at once with a difference that is not to be shrunk: Hypothesis passes on what is no Exception."""
+
+    def __init__(self, mismatch: DoesNotReturn) -> None:
+        self.mismatch = mismatch
 
 
 def machine_for(
@@ -33,22 +43,22 @@ def machine_for(
     `on_history` is called after each history. For a pytest suite: `TestMine = machine_for(Mine, Coverage()).TestCase`.
     """
     cannot = make().cannot
-    steps = st.sampled_from([step for step in Step if step not in cannot])
+    steps = st.sampled_from([step for step in Step if step not in cannot] or list(Step))
     possible = [kind for kind in ExitKind if kind not in cannot]
-    kinds = st.one_of(  # half of all deaths are raw
-        st.sampled_from([kind for kind in possible if kind.exit.orderly]),
-        st.sampled_from([kind for kind in possible if not kind.exit.orderly]),
-    )
+    halves = [kind for kind in possible if kind.exit.orderly], [kind for kind in possible if not kind.exit.orderly]
+    kinds = st.one_of([st.sampled_from(half) for half in halves if half])  # half of all deaths are raw
 
     class LockstepMachine(RuleBasedStateMachine):
         lockstep: Lockstep | None = None
 
+        failed = False
+
         @initialize(slots=st.integers(1, CHILDREN))
         def open(self, slots: int) -> None:
-            self.failed = True  # until the history is through
-            self.implementation = make()
-            self.lockstep = Lockstep(self.implementation, slots, coverage)
-            self.failed = False
+            try:
+                self.lockstep = Lockstep(make(), slots, coverage)
+            except DoesNotReturn as mismatch:
+                raise _Ended(mismatch) from None
 
         @rule()
         def start(self) -> None:
@@ -71,23 +81,39 @@ def machine_for(
         def end(self, who: int, kind: ExitKind) -> None:
             self._try(lambda lockstep: _end_somebody(lockstep, who, kind))
 
+        @rule(who=_WHO, kind=_CRASHES)
+        def crash(self, who: int, kind: ExitKind) -> None:
+            """Somebody leaves while armed, and the supervisor looks: so that a history sees several generations."""
+            for step in (Step.HOOK, Step.ARM):
+                self.step(who, step)
+            self.end(who, kind)
+            self.supervise()
+
         @rule()
         def supervise(self) -> None:
             self._try(lambda lockstep: lockstep.supervise())
 
         def teardown(self) -> None:
+            if self.lockstep is None:
+                return
             try:
-                if self.lockstep is not None and not self.failed:
+                if not self.failed:
                     self._try(lambda lockstep: lockstep.stop())
+                    self._try(lambda lockstep: lockstep.close())
             finally:
-                if self.lockstep is not None:
-                    self.implementation.close()
-                    on_history(coverage)
+                if self.failed:
+                    self.lockstep.abandon()
+                on_history(coverage)
 
         def _try(self, act: Callable[[Lockstep], object]) -> None:
             assert self.lockstep is not None
             try:
                 act(self.lockstep)
+            except Cannot:
+                pass  # nothing was ordered
+            except DoesNotReturn as mismatch:  # each further try would take as long
+                self.failed = True
+                raise _Ended(mismatch) from None
             except BaseException:
                 self.failed = True
                 raise
@@ -118,21 +144,32 @@ def run_histories(
     seed: int | None = None,
     on_history: Callable[[Coverage], None] = lambda _: None,
 ) -> None:
-    """Run random histories. Raises the Mismatch of the smallest failing one. The same seed gives the same histories."""
+    """Run random histories. Raises the Mismatch of the smallest failing one, or at once that of a call without end.
+
+    The same seed makes the same choices, as long as Hypothesis and the modules that are loaded are the same (it looks
+    at the numbers in one's own code). How children end that the supervisor ends may differ between two runs.
+    """
     machine = machine_for(make, coverage, on_history)
     if seed is not None:
         machine = hypothesis.seed(seed)(machine)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=histories,
-            stateful_step_count=STEPS,
-            deadline=None,  # processes take the time they take; every wait has a limit of its own
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            verbosity=Verbosity.quiet,
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-            report_multiple_bugs=False,
-        ),
-    )
+    with TemporaryDirectory(prefix="armed-") as nothing_is_kept:
+        set_hypothesis_home_dir(nothing_is_kept)
+        try:
+            run_state_machine_as_test(
+                machine,
+                settings=settings(
+                    max_examples=histories,
+                    stateful_step_count=STEPS,
+                    deadline=None,  # processes take the time they take; every wait has a limit of its own
+                    database=None,
+                    phases=(Phase.generate, Phase.shrink),
+                    verbosity=Verbosity.quiet,
+                    suppress_health_check=list(HealthCheck),
+                    print_blob=False,
+                    report_multiple_bugs=False,
+                ),
+            )
+        except _Ended as ended:
+            raise ended.mismatch from None
+        finally:
+            set_hypothesis_home_dir(None)

@@ -37,6 +37,9 @@ class Step(enum.Enum):
     FREEZE = "freeze"
     """Stop responding (SIGSTOP): from now on only SIGKILL helps."""
 
+    def __str__(self) -> str:
+        return self.value
+
 
 class Exit(NamedTuple):
     """What an exit kind is to the model."""
@@ -92,6 +95,7 @@ class Observation:
     """What can be seen now. `deaths` are all so far, in the order in which the supervisor dealt with them."""
 
     flags: Mapping[int, SlotState]
+    """slot -> what it holds: every slot, as long as the supervisor has not stopped."""
     children: Mapping[int, int] = field(default_factory=dict)
     """child -> its slot; those not reaped yet."""
     deaths: tuple[Death, ...] = ()
@@ -106,11 +110,18 @@ class Refused(Exception):
 
 
 class Implementation(Protocol):
-    """An implementation of the switch under test. Every call returns within a limit of its own, or raises."""
+    """An implementation of the switch under test; a new one is made, without arguments, for each history.
+
+    Every call returns within a limit of its own, or raises. What it raises, other than Refused where that is said, is
+    reported as a difference, and so is a call that takes longer than `calls.LIMIT`. SIGALRM belongs to the harness.
+    """
 
     @property
     def cannot(self) -> frozenset[Step | ExitKind]:
-        """The steps and exit kinds that this implementation cannot express; reported, never silently skipped."""
+        """The steps and exit kinds that this implementation cannot express.
+
+        They are never ordered, and the report names them, and all that is not looked at for that reason.
+        """
 
     def open(self, slots: int) -> None:
         """Start the supervisor with so many slots."""
@@ -134,4 +145,7 @@ class Implementation(Protocol):
         """Look, and change nothing."""
 
     def close(self) -> None:
-        """End everything. Nothing may be left: no process, no descriptor, no name. Harmless when repeated."""
+        """End everything, also after a call that failed, `open` included.
+
+        Nothing may be left: no descriptor, no name, and no process, which is checked.
+        """

@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import importlib
+import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from armed_conformance.adapters.armed import ArmedFork
-from armed_conformance.histories import cells_wanted, deaths, play, stories
+from armed_conformance.histories import cells, cells_wanted, deaths, play, stories
 from armed_conformance.lockstep import Cell, Coverage, Mismatch
 from armed_conformance.machine import run_histories
-from armed_conformance.protocol import Implementation
+from armed_conformance.protocol import ExitKind, Implementation, Step
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork}
 """The implementations that come with the kit, by the name that the command line takes."""
 
 
+_CALLS = ("open", "start", "step", "end", "supervise", "stop_supervisor", "observe", "close")
+
+
 class UnknownTarget(ValueError):
-    """There is no implementation of that name."""
+    """There is no implementation of that name, or what has that name is none."""
+
+
+def draw_seed() -> int:
+    """Return a seed for a run that was given none, so that it can be repeated."""
+    return random.SystemRandom().randrange(1 << 32)
 
 
 @dataclass
 class Report:
-    """What a run has seen. It passes only if nothing differed and every cell that the target can reach was seen."""
+    """What a run has seen. It passes only if nothing differed and every cell that the target can reach was seen.
+
+    `cannot`: what the target says it cannot do; `left_out` and `cut_short`: the cells and the directed histories that
+    were not looked at for that reason.
+    """
 
     target: str
-    seed: int | None
+    seed: int
     coverage: Coverage = field(default_factory=Coverage)
     directed: int = 0
     wanted: int = 0
     missing: list[Cell] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
+    left_out: list[Cell] = field(default_factory=list)
+    cut_short: list[str] = field(default_factory=list)
     mismatch: str | None = None
     seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
         """Whether the implementation agreed with the model everywhere that had to be visited."""
-        return self.mismatch is None and not self.missing and self.coverage.histories > 0
+        return self.mismatch is None and self.wanted > 0 and not self.missing and self.coverage.histories > 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in the published format."""
@@ -56,10 +72,13 @@ class Report:
             "armed_deaths": seen.armed_deaths,
             "decisions": dict(sorted(seen.decisions.items())),
             "recoveries": seen.recoveries,
+            "generations": seen.generations,
             "cells_seen": self.wanted - len(self.missing),
             "cells_wanted": self.wanted,
             "cells_missing": [str(cell) for cell in self.missing],
             "cannot": self.cannot,
+            "cells_left_out": [str(cell) for cell in self.left_out],
+            "directed_cut_short": self.cut_short,
             "mismatch": self.mismatch,
             "seconds": round(self.seconds, 2),
         }
@@ -68,17 +87,44 @@ class Report:
 def find(target: str) -> Callable[[], Implementation]:
     """Return what makes the implementation called `target`: a name of ADAPTERS, or package.module:Class.
 
-    Raises UnknownTarget with the names that there are.
+    Raises UnknownTarget with the reason, and the names that there are, where it is not the class of an implementation.
     """
     if target in ADAPTERS:
         return ADAPTERS[target]
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
+        raise _unknown(target, "that is no name of this form")
     module, _, name = target.partition(":")
     try:
-        made: Callable[[], Implementation] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(ADAPTERS)
-        raise UnknownTarget(f"no implementation {target!r} ({error}): give {known}, or package.module:Class") from error
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever a module raises when it is imported
+        raise _unknown(target, f"importing {module}: {type(error).__name__}: {error}") from error
+    if not isinstance(made := getattr(found, name, None), type):
+        raise _unknown(target, f"{module} has no class {name}")
+    _check(target, made)
     return made
+
+
+def _check(target: str, made: Callable[[], Any]) -> None:
+    """Raise UnknownTarget where what is made lacks what the protocol demands of it."""
+    try:
+        implementation = made()
+        cannot = implementation.cannot
+    except Exception as error:
+        raise _unknown(target, f"making one without arguments: {type(error).__name__}: {error}") from error
+    if missing := [call for call in _CALLS if not callable(getattr(implementation, call, None))]:
+        raise _unknown(target, f"it has no {', '.join(missing)}")
+    members = list(cannot) if isinstance(cannot, Iterable) else [cannot]
+    if wrong := [each for each in members if not isinstance(each, Step | ExitKind)]:
+        raise _unknown(target, f"its `cannot` has {wrong[0]!r}, which is no Step and no ExitKind")
+    if not isinstance(cannot, frozenset | set):
+        raise _unknown(target, "its `cannot` is no set")
+    if set(ExitKind) <= cannot:
+        raise _unknown(target, "its `cannot` has every ExitKind, so there is nothing to look at")
+
+
+def _unknown(target: str, why: str) -> UnknownTarget:
+    why = " ".join(why.split())
+    return UnknownTarget(f"no implementation {target!r} ({why}): give {', '.join(ADAPTERS)}, or package.module:Class")
 
 
 def conform(
@@ -90,30 +136,34 @@ def conform(
 ) -> Report:
     """Hold an implementation to the model. `progress` is told what is going on: a phrase, how many of how many.
 
-    A difference ends the run and is reported as a story, not raised. Raises UnknownTarget.
+    Without a seed one is drawn; the report has it. A difference ends the run and is reported as a story, not raised.
+    Raises UnknownTarget.
     """
     make = find(target)
-    report = Report(target, seed)
+    report = Report(target, draw_seed() if seed is None else seed)
     began = time.perf_counter()
     implementation = make()
     report.cannot = sorted(str(each) for each in implementation.cannot)
     wanted = cells_wanted(implementation)
     report.wanted = len(wanted)
+    report.left_out = sorted(set(cells()) - wanted)
     directed = [*stories(), *deaths()]
     name = ""
     try:
         for number, history in enumerate(directed):
             name = f"directed history: {history.name}\n"
             progress("directed histories", number, len(directed))
-            play(history, make(), report.coverage)
-            report.directed += 1
+            if play(history, make(), report.coverage) is None:
+                report.directed += 1
+            else:
+                report.cut_short.append(history.name)
         name = ""
         before = report.coverage.histories
         run_histories(
             make,
             histories,
             report.coverage,
-            seed=seed,
+            seed=report.seed,
             on_history=lambda seen: progress("random histories", min(seen.histories - before, histories), histories),
         )
     except Mismatch as mismatch:

@@ -45,6 +45,20 @@ def test_verify_holds_and_counts_nothing_as_zero(quick):
         assert part["failures"] == []
 
 
+def test_verify_says_what_every_verdict_rests_on_and_which_seed_it_used(quick):
+    _, result, _ = quick
+    assert result["seed"] == 1
+    named = {name for cell in result["matrix"] for name in cell["assumptions"]}
+    assert named
+    assert all(len(result["assumptions"][name]) > 10 for name in named)
+
+
+def test_verify_says_without_a_terminal_that_a_part_is_through(quick):
+    ran, result, _ = quick
+    for part in result["parts"]:
+        assert f"armed: {part['part']} holds (" in ran.stderr
+
+
 def test_verify_says_what_quick_leaves_out(quick):
     ran, result, _ = quick
     assert len(result["left_out"]) == 3
@@ -113,6 +127,55 @@ def test_conform_counts_and_passes():
     assert report["histories"] >= report["directed"] + 10
 
 
+@pytest.mark.parametrize("before", [["--json"], ["--json", "-"], []])
+def test_a_target_beside_json_is_what_is_tested(before, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "conformance")}
+    after = [] if before else ["--json"]
+    ran = armed("conform", *before, "planted:StatusOnly", *after, "--histories", "1", env=environment, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["target"] == "planted:StatusOnly"
+    assert not list(tmp_path.iterdir()), "neither a file of the target's name nor anything of Hypothesis"
+
+
+@pytest.mark.parametrize("command", ["conform", "prove", "verify"])
+def test_a_word_after_json_that_does_not_look_like_a_file_is_no_file(command, tmp_path):
+    ran = armed(command, "--json", "result", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "result" in ran.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_any_name_can_be_given_with_an_equals_sign(tmp_path):
+    ran = armed("prove", "--property", "slot_has_one_owner", "--profile", "reference", "--json=a:b", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert json.loads((tmp_path / "a:b").read_text())
+
+
+def test_an_implementation_in_the_working_directory_is_found(tmp_path):
+    (tmp_path / "mine.py").write_text("from armed_conformance.adapters.armed import ArmedFork as Mine\n")
+    script = Path(sys.executable).with_name("armed")
+    call = [script, "conform", "mine:Mine", "--histories", "1"]
+    ran = subprocess.run(call, capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    ran = subprocess.run([*call[:2], "yours:Mine"], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert f"looked for in {tmp_path}" in ran.stderr
+
+
+def test_conform_says_what_it_has_not_looked_at(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from armed_conformance.adapters.armed import ArmedFork\n"
+        "from armed_conformance.protocol import ExitKind, Step\n"
+        "class Mine(ArmedFork):\n"
+        "    cannot = frozenset({ExitKind.SIGSEGV, Step.FREEZE})\n"
+    )
+    ran = armed("conform", "mine:Mine", "--histories", "1", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "not looked at, for what it cannot do: 14 cells" in ran.stdout
+    assert "serving, engaged, holding 1: SIGSEGV" in ran.stdout
+    assert "cut short: a crash during recovery" in ran.stdout
+
+
 def test_json_may_stand_before_the_target():
     ran = armed("conform", "--json", "armed:fork", "--histories", "1", "--seed", "1")
     assert ran.returncode == 0
@@ -137,6 +200,8 @@ def test_conform_of_something_wrong_fails_and_tells_the_story():
         (["prove", "--profile", "no-dead-man-switch", "--property", "slot_has_one_owner"], "nothing is recorded"),
         (["conform", "nonsense"], "armed:fork"),
         (["conform", "--histories", "0"], "histories"),
+        (["conform", "os:getcwd"], "os has no class getcwd"),
+        (["prove", "--json="], "--json= has no FILE"),
         (["verify", "--quick", "--full"], "exclude each other"),
         (["verify", "--nonsense"], "nonsense"),
         (["nonsense"], "nonsense"),
@@ -153,6 +218,50 @@ def test_a_result_that_cannot_be_written_is_one_clear_line():
     ran = armed("prove", "--profile", "reference", "--property", "slot_has_one_owner", "--json", "/nowhere/x.json")
     assert ran.returncode == 2
     assert "cannot write /nowhere/x.json" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.fixture
+def verify_must_not_run(monkeypatch):
+    def ran(**_):
+        raise AssertionError("it was run before it was known where the result goes")
+
+    monkeypatch.setattr(verification, "verify", ran)
+
+
+@pytest.mark.parametrize("option", ["--evidence={}/file", "--evidence={}/file/below", "--json={}", "--json={}/no/x"])
+def test_verify_looks_first_whether_its_result_can_be_written(option, verify_must_not_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(["verify", f"--evidence={tmp_path}/evidence", option.format(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_verify_shows_its_table_when_the_result_cannot_be_written_after_all(monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "evidence"
+
+    def loses_the_directory(**_):
+        folder.rmdir()
+        done = verification.Verification(quick=True, strict=False, seed=1)
+        done.parts.append(Part("planted part", "claim", counts={"things": 1}))
+        return done
+
+    monkeypatch.setattr(verification, "verify", loses_the_directory)
+    assert run(["verify", f"--evidence={folder}"]) == 2
+    said = capsys.readouterr()
+    assert "planted part" in said.out
+    assert "cannot write" in said.err
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_closed_pipe_is_one_line_and_no_verdict(option):
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [*COMMAND, "prove", "--profile", "reference", "--property", "slot_has_one_owner", *option]
+    ran = subprocess.run(call, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    os.close(writer)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == "armed: nobody reads the result: the pipe is closed"
     assert "Traceback" not in ran.stderr
 
 
@@ -178,6 +287,30 @@ def test_without_the_extra_it_names_the_pip_command():
     ran = subprocess.run([sys.executable, "-c", code, "verify"], capture_output=True, text=True, timeout=LIMIT)
     assert ran.returncode == 2
     assert ran.stderr == "armed: typer is not installed; do: pip install 'armed[verify]'\n"
+
+
+def test_the_base_install_knows_its_version():
+    code = (
+        "import sys; sys.modules['typer'] = None; sys.argv = ['armed', '--version']\n"
+        "from armed_audit.__main__ import main; sys.exit(main())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("armed 0")
+
+
+def test_ctrl_c_during_the_imports_is_one_line():
+    code = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'armed_audit.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from armed_audit.__main__ import main; sys.exit(main())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert ran.returncode == 130
+    assert ran.stderr == "armed: interrupted\n"
 
 
 def children_of(pid):

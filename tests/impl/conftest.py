@@ -3,6 +3,7 @@
 import os
 import resource
 import select
+import signal
 import time
 import traceback
 
@@ -16,6 +17,12 @@ LIMIT = 20.0  # seconds that any one wait may take
 @pytest.fixture(scope="session", autouse=True)
 def no_core_files():
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_not_ignored():
+    """Else, as when a shell started the tests in the background, children would ignore it, too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Gate:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from armed import Decision, EventKind, SlotState, Supervisor
+from armed import Decision, EventKind, SlotState, Supervisor, Unsupported
 from armed.slots import active_word
 
 LIMIT = 20.0
@@ -146,7 +146,8 @@ def test_a_child_that_the_program_reaped_itself_is_never_clean():
     with Supervisor() as sup:
         child = sup.start(lambda me, shared: None)
         os.waitid(os.P_PID, child.pid, os.WEXITED)
-        sup.run(LIMIT)
+        with pytest.warns(RuntimeWarning, match=f"child {child.pid} .* exit status was taken away.*by their pid"):
+            sup.run(LIMIT)
         assert (child.outcome.decision, child.outcome.status) == (Decision.CRASH, -127)
 
 
@@ -223,7 +224,7 @@ def test_signals_mean_in_a_child_what_they_mean_in_a_new_process(in_child):
         def body(me, say):
             say(signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL)
             say(signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL)
-            say(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+            say(signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == me.on_stop_signal)
             say(not signal.pthread_sigmask(signal.SIG_BLOCK, ()))
             say(signal.set_wakeup_fd(-1) == -1)
 
@@ -264,3 +265,29 @@ def test_a_child_has_none_of_its_siblings_descriptors(gate):
         sup.start(look)
         assert said.wait() == b"[]"
         sup.close()
+
+
+def test_where_warnings_are_errors_a_stolen_exit_status_is_one_and_nothing_else_is_harmed():
+    with Supervisor() as sup:
+        child, other = sup.start(lambda me, shared: None), sup.start(lambda me, shared: None)
+        os.waitid(os.P_PID, child.pid, os.WEXITED)
+        with pytest.raises(RuntimeWarning, match="taken away"):
+            sup.run(LIMIT)
+        events = sup.run(LIMIT)
+        assert [event.kind for event in events if event.child is child] == [EventKind.STARTED, EventKind.CRASHED]
+        assert other.outcome is not None
+        assert sup.generation == 2
+
+
+def test_no_supervisor_and_no_child_while_sigchld_is_ignored():
+    with Supervisor() as sup:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            for use in (Supervisor, lambda: sup.start(print)):
+                with pytest.raises(Unsupported, match="SIG_DFL"):
+                    use()
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        child = sup.start(lambda me, shared: None)
+        sup.run(LIMIT)
+        assert (sup.generation, child.outcome.decision) == (1, Decision.CLEAN)

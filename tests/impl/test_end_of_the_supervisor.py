@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import multiprocessing
 import os
 import select
 import signal
@@ -130,6 +131,41 @@ def test_ctrl_c_leaves_no_child(gate, forked, reaped):
     os.kill(pid, signal.SIGINT)
     assert reaped(pid) == 42
     assert canary.wait() == b""
+
+
+def test_ctrl_c_at_a_terminal_is_an_orderly_end_of_everyone(gate, forked, reaped):
+    """It comes to the whole process group: here to one who holds a lock, to some in the middle of taking it."""
+    held, ready, outcomes = gate(), gate(), gate()
+
+    def holding(me, lock):
+        with me.engage() as hold:
+            hold.enter(lock)
+            at_rest(me, lock, held)
+
+    def taking(me, lock):
+        with me.engage() as hold:
+            hold.take(lambda: (ready.open(), lock.acquire()), lock.release)
+            at_rest(me, lock, ready)
+
+    def body():
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        children = []
+        with contextlib.suppress(KeyboardInterrupt), Supervisor(make_shared=multiprocessing.Lock) as sup:
+            children.append(sup.start(holding))
+            held.wait()
+            children += [sup.start(taking) for _ in range(3)]
+            sup.run(LIMIT)
+            raise AssertionError("not interrupted")
+        outcomes.open(repr({(child.outcome.decision.value, child.outcome.status) for child in children}).encode())
+
+    pid = forked(body)
+    seen = 0
+    while seen < 3:
+        seen += len(ready.wait())
+    os.killpg(pid, signal.SIGINT)
+    assert reaped(pid) == 42
+    assert outcomes.wait() == b"{('clean', 1)}"
 
 
 def armed_and_giving(me, shared, ready):

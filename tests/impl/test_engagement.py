@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from armed import AlreadyArmed, Decision, ForeignProcess, NotArmed, StillArmed, WrongThread
+from armed import AlreadyArmed, Decision, ForeignProcess, NotArmed, StillArmed, Supervisor, WrongThread
 
+LIMIT = 20.0
 CLEAN, CRASH = Decision.CLEAN, Decision.CRASH
 
 
@@ -200,6 +201,19 @@ def test_nothing_is_acquired_outside_a_block(in_child):
     assert (outcome.decision, said) == (CLEAN, ["NotArmed"] * 4)
 
 
+@pytest.mark.parametrize(("acquire", "give_back", "name"), [(3, list, "acquire"), (list, None, "give_back")])
+def test_what_cannot_be_called_is_refused_before_anything_is_acquired(in_child, acquire, give_back, name):
+    def body(me, say):
+        with me.engage() as hold:
+            try:
+                hold.take(acquire if acquire == 3 else lambda: say("acquired"), give_back)
+            except TypeError as error:
+                say(str(error).split()[0])
+
+    outcome, said = in_child(body)
+    assert (outcome.decision, outcome.status, said) == (CLEAN, 0, [name])
+
+
 def test_what_is_no_context_manager_is_refused(in_child):
     def body(me, say):
         with me.engage() as hold:
@@ -331,22 +345,27 @@ def test_the_exit_path_ends_an_engagement_that_the_target_left_open(in_child):
     assert (outcome.decision, outcome.status, said) == (CLEAN, 0, ["given"])
 
 
+BOTH_SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+@BOTH_SIGNALS
 @pytest.mark.parametrize("where", ["idle", "engaged"])
-def test_sigterm_ends_a_child_at_once_in_the_orderly_way(in_child, where):
+def test_a_stop_signal_ends_a_child_at_once_in_the_orderly_way(in_child, number, where):
     def body(me, say):
         with me.engage() if where == "engaged" else contextlib.nullcontext():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             say("later")
 
     outcome, said = in_child(lambda me, say: (say("in"), body(me, say)))
     assert (outcome.decision, outcome.status, said) == (CLEAN, 1, ["in"])
 
 
+@BOTH_SIGNALS
 @pytest.mark.parametrize("failing", [False, True])
-def test_sigterm_during_acquire_waits_until_that_call_is_over(in_child, failing):
+def test_a_stop_signal_during_acquire_waits_until_that_call_is_over(in_child, number, failing):
     def body(me, say):
         def acquire():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             say("acquired")
             if failing:
                 raise OSError
@@ -359,10 +378,11 @@ def test_sigterm_during_acquire_waits_until_that_call_is_over(in_child, failing)
     assert (outcome.decision, outcome.status, said) == (CLEAN, 1, ["acquired"] + ["given"] * (not failing))
 
 
-def test_sigterm_during_a_nested_take_waits_for_the_outer_one(in_child):
+@BOTH_SIGNALS
+def test_a_stop_signal_during_a_nested_take_waits_for_the_outer_one(in_child, number):
     def body(me, say):
         def outer():
-            hold.take(lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: say("inner"))
+            hold.take(lambda: os.kill(os.getpid(), number), lambda: say("inner"))
             say("acquired")
 
         with me.engage() as hold:
@@ -373,24 +393,26 @@ def test_sigterm_during_a_nested_take_waits_for_the_outer_one(in_child):
     assert (outcome.decision, outcome.status, said) == (CLEAN, 1, ["acquired", "inner", "outer"])
 
 
-def test_sigterm_during_a_give_back_waits_until_all_is_given_back(in_child):
+@BOTH_SIGNALS
+def test_a_stop_signal_during_a_give_back_waits_until_all_is_given_back(in_child, number):
     def body(me, say):
         with me.engage() as hold:
             hold.take(list, lambda: say("first"))
-            hold.take(list, lambda: (os.kill(os.getpid(), signal.SIGTERM), say("last")))
+            hold.take(list, lambda: (os.kill(os.getpid(), number), say("last")))
         say("later")
 
     outcome, said = in_child(body)
     assert (outcome.decision, outcome.status, said) == (CLEAN, 1, ["last", "first"])
 
 
-def test_sigterm_on_the_exit_path_is_only_noted(in_child):
+@BOTH_SIGNALS
+def test_a_stop_signal_on_the_exit_path_is_only_noted(in_child, number):
     kept = []
 
     def body(me, say):
         def generator():
             with me.engage() as hold:
-                hold.take(list, lambda: (os.kill(os.getpid(), signal.SIGTERM), say("given")))
+                hold.take(list, lambda: (os.kill(os.getpid(), number), say("given")))
                 yield
 
         kept.append(generator())
@@ -400,7 +422,8 @@ def test_sigterm_on_the_exit_path_is_only_noted(in_child):
     assert (outcome.decision, outcome.status, said) == (CLEAN, 0, ["given"])
 
 
-def test_sigterm_after_an_interrupted_acquire_still_ends_the_child(in_child):
+@BOTH_SIGNALS
+def test_a_stop_signal_after_an_interrupted_acquire_still_ends_the_child(in_child, number):
     def body(me, say):
         def acquire():
             raise KeyboardInterrupt
@@ -408,8 +431,24 @@ def test_sigterm_after_an_interrupted_acquire_still_ends_the_child(in_child):
         with me.engage() as hold:
             with contextlib.suppress(KeyboardInterrupt):
                 hold.take(acquire, list)
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             say("later")
 
     outcome, said = in_child(lambda me, say: (say("in"), body(me, say)))
     assert (outcome.status, said) == (1, ["in"])
+
+
+def test_who_ignores_sigint_in_the_supervisor_ignores_it_in_its_children(gate):
+    before, said = signal.signal(signal.SIGINT, signal.SIG_IGN), gate()
+
+    def target(me, shared):
+        os.kill(os.getpid(), signal.SIGINT)
+        said.open(b"later")
+
+    try:
+        with Supervisor() as sup:
+            child = sup.start(target)
+            sup.run(LIMIT)
+        assert (said.wait(), child.outcome.status) == (b"later", 0)
+    finally:
+        signal.signal(signal.SIGINT, before)

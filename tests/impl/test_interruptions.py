@@ -41,10 +41,14 @@ INTERRUPTIONS = {
 
 
 class Interruption:
-    """The prelude of a child: from there on interrupt it before its nth traced instruction."""
+    """The prelude of a child: from there on interrupt it before its nth traced instruction.
 
-    def __init__(self, memory, n, interrupt):
-        self.memory, self.left, self.interrupt = memory, n, interrupt
+    `again`: interrupt it once more so many instructions later, if not 0. Only where monitoring is: a trace function
+    that raises is called no more.
+    """
+
+    def __init__(self, memory, n, interrupt, again=0):
+        self.memory, self.left, self.interrupt, self.again = memory, n, interrupt, again
 
     def __call__(self):
         if sys.version_info >= (3, 12):
@@ -83,7 +87,9 @@ class Interruption:
         self.left -= 1
         if self.left != 0:
             return
-        if sys.version_info >= (3, 12):
+        if self.again:
+            self.left, self.again = self.again, 0
+        elif sys.version_info >= (3, 12):
             sys.monitoring.free_tool_id(sys.monitoring.DEBUGGER_ID)
         sys.settrace(None)
         self.memory[WAS_REACHED] = 1
@@ -147,14 +153,14 @@ def going_on(me, memory):
     os._exit(0)
 
 
-def sweep(target, interruption):
+def sweep(target, interruption, again=0):
     """Return for each n in turn: the decision, whether something is held, whether a take or give-back was under way."""
     memory, found, tester = mmap.mmap(-1, mmap.PAGESIZE), [], os.getpid()
     with Supervisor(slots=1, make_shared=lambda: memory) as sup:
         for n in range(1, 10_000):
             memory[:4] = bytes(4)
             try:
-                child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS[interruption]))
+                child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS[interruption], again))
             finally:
                 if os.getpid() != tester:  # a child that came back out of start()
                     os._exit(99)
@@ -199,4 +205,15 @@ def test_a_child_that_goes_on_after_an_interrupted_engagement_takes_nothing_whil
     found = sweep(going_on, "Exception")
     assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
     assert [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CRASH and held]
+    assert "Fatal" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a trace function that raises is called no more")
+@pytest.mark.parametrize("again", [1, 2, 5, 13, 34])
+@pytest.mark.parametrize("interruption", ["KeyboardInterrupt", "Exception"])
+def test_a_child_interrupted_twice_on_its_way_out_is_never_clean_while_it_holds_something(interruption, again, capfd):
+    found = sweep(leaving_open, interruption, again)
+    decisions = {decision for decision, _, _ in found}
+    assert decisions == {Decision.CLEAN, Decision.CRASH}
+    assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
     assert "Fatal" not in capfd.readouterr().err

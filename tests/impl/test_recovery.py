@@ -52,8 +52,8 @@ def test_the_others_are_stopped_and_everything_is_made_anew(gate):
         assert [event.generation for event in events] == [1] * 9 + [2] * 2
         assert (sup.mode, len(made), sup.children) == (Mode.RUNNING, 2, ())
         assert sup.slots is not table
-        with pytest.raises(ValueError, match="released"):
-            table.word(1)  # its memory is freed
+        with pytest.raises(Closed, match="its memory is freed"):
+            table.word(1)
         assert all(sup.slots.state(slot) is SlotState.UNUSED for slot in range(1, 65))
         again = sup.start(waiting, ready)
         ready.wait()

@@ -1,11 +1,14 @@
 """The supervisor's interface: arguments, what is refused, order of events, closing."""
 
+import contextlib
+import functools
 import math
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from armed import (
     Decision,
     EventKind,
     ForeignProcess,
+    InUse,
+    LostAtEnd,
     Mode,
     NotRunning,
     SlotsExhausted,
@@ -44,21 +49,52 @@ def generator():
     yield 1
 
 
-@pytest.mark.parametrize("wrong", [{"slots": "4"}, {"make_shared": 3}, {"make_shared": generator}, {"stop_after": "1"}])
-def test_arguments_of_the_wrong_type_are_refused(wrong):
-    with pytest.raises(TypeError):
-        Supervisor(**wrong)
+async def coroutine(*_):
+    pass
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan])
-def test_a_negative_time_is_refused(seconds):
-    with pytest.raises(ValueError, match="0 or more"):
+async def async_generator(*_):
+    yield 1
+
+
+class AsyncCallable:
+    async def __call__(self, *_):
+        pass
+
+
+DEFERRED = [generator, coroutine, async_generator, AsyncCallable(), functools.partial(coroutine, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("slots", value) for value in ("4", 1.5, None, True, math.nan)]
+    + [("make_shared", value) for value in (3, *DEFERRED)]
+    + [("stop_after", value) for value in ("1", None, True, [])],
+)
+def test_an_argument_of_the_wrong_type_is_refused_by_name(name, value):
+    with pytest.raises(TypeError, match=f"^{name} is "):
+        Supervisor(**{name: value})
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.001, math.nan, 10**400, "x", True])
+def test_what_is_no_time_is_refused_by_name(seconds):
+    error = TypeError if seconds in ("x", True) else ValueError
+    with pytest.raises(error, match=r"^stop_after is .*0 or more"):
         Supervisor(stop_after=seconds)
     with Supervisor() as sup:
         for call in (sup.step, sup.run, sup.close):
-            with pytest.raises(ValueError, match="0 or more"):
+            with pytest.raises(error, match=r"^timeout is .*0 or more"):
                 call(seconds)
+        for call in (sup.step, sup.close):
+            with pytest.raises(TypeError, match=r"^timeout is None"):
+                call(None)
         assert sup.mode is Mode.RUNNING
+
+
+@pytest.mark.parametrize("target", DEFERRED)
+def test_a_target_whose_call_does_nothing_yet_is_refused(target):
+    with Supervisor() as sup, pytest.raises(TypeError, match=r"^target is an? (generator|async) function"):
+        sup.start(target)
 
 
 def test_a_target_is_callable():
@@ -123,6 +159,11 @@ def test_use_after_close_is_refused_but_closing_again_is_not():
     for use in (lambda: sup.start(print), lambda: sup.step(0), sup.run, sup.__enter__):
         with pytest.raises(Closed):
             use()
+    for use in (sup.slots.state, sup.slots.word, sup.slots.view, sup.slots.release):
+        with pytest.raises(Closed, match="generation"):
+            use(1)
+    with pytest.raises(Closed, match="generation"):
+        sup.slots.assign()
     assert (sup.mode, sup.children, sup.generation) == (Mode.STOPPED, (), 1)
 
 
@@ -282,6 +323,154 @@ def test_nothing_is_started_once_closing_has_begun_and_an_interrupted_close_can_
             assert child.outcome.decision is Decision.CLEAN
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_who_is_lost_at_the_end_of_a_with_block_is_named_by_an_error(gate):
+    children = []
+
+    def body():
+        with Impatient() as sup:
+            children.append(sup.start(deaf, ready))
+            ready.wait()
+
+    ready = gate()
+    with pytest.raises(LostAtEnd) as caught:
+        body()
+    assert f"child {children[0].pid} in slot 1 with args" in str(caught.value)
+    assert "status -3" in str(caught.value)
+    assert kinds(caught.value.events) == ["started", "closing", "stopping", "lost", "closed"]
+
+
+class Impatient(Supervisor):
+    def close(self, timeout=0.1):
+        return super().close(timeout)
+
+
+def test_a_crash_of_which_no_call_has_told_is_told_at_the_end_of_the_block():
+    made = []
+
+    def make_shared():
+        if made:
+            raise KeyboardInterrupt
+        made.append(1)
+
+    def body():
+        with Supervisor(make_shared=make_shared) as sup:
+            sup.start(lambda me, shared, number: os._exit(2), 13)
+            with contextlib.suppress(KeyboardInterrupt):
+                sup.run(LIMIT)
+
+    with pytest.raises(LostAtEnd, match=r"args \(13,\), status 2") as caught:
+        body()
+    assert kinds(caught.value.events) == ["started", "crashed", "stopping", "closing", "closed"]
+
+
+def ends_armed_when_asked(me, shared, ready):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with me.engage():
+        ready.open()
+        while True:
+            signal.pause()
+
+
+@pytest.mark.parametrize("raised", [ValueError("body"), SystemExit(5), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("target", [ends_armed_when_asked, deaf])
+def test_the_exception_of_the_body_comes_out_with_a_note_of_what_was_lost(gate, target, raised):
+    def body():
+        with Impatient() as sup:
+            sup.start(target, ready)
+            ready.wait()
+            raise raised
+
+    ready = gate()
+    name = "LostAtEnd" if target is deaf else "CrashWhileClosing"
+    warns = contextlib.nullcontext() if isinstance(raised, Exception) else pytest.warns(RuntimeWarning, match=name)
+    with warns, pytest.raises(type(raised)) as caught:
+        body()
+    assert caught.value is raised
+    (note,) = raised.__notes__
+    assert note.startswith(f"{name} at the end of the supervisor's block: ")
+    assert "in slot 1" in note
+    del raised.__notes__
+
+
+def test_a_second_thread_is_refused_and_harms_nothing(gate):
+    inside, may_end = gate(), gate()
+
+    def target(me, shared):
+        inside.open()
+        may_end.wait()
+
+    with Supervisor(slots=2) as sup:
+        child = sup.start(target)
+        inside.wait()
+        events = []
+        thread = threading.Thread(target=lambda: events.extend(sup.run(LIMIT)))
+        thread.start()
+        while not sup._user:
+            pass
+        for use in (lambda: sup.start(print), lambda: sup.step(0), lambda: sup.run(0), sup.close):
+            with pytest.raises(InUse, match="another thread"):
+                use()
+        may_end.open()
+        thread.join(LIMIT)
+        assert (kinds(events), child.outcome.status) == (["started", "exited"], 0)
+        again = sup.start(lambda me, shared: None)  # one after the other is well
+        assert kinds(sup.run(LIMIT)) == ["started", "exited"]
+        assert again.outcome.decision is Decision.CLEAN
+
+
+def test_many_threads_at_once_never_corrupt_a_supervisor():
+    unexpected = []
+
+    def use(sup, until):
+        while time.monotonic() < until:
+            for call in (lambda: sup.start(lambda me, shared: None), lambda: sup.step(0)):
+                try:
+                    call()
+                except (InUse, SlotsExhausted):
+                    pass
+                except Exception as error:
+                    unexpected.append(error)
+            slots = [child.slot for child in sup.children]
+            if len(slots) != len(set(slots)):
+                unexpected.append(slots)
+
+    with Supervisor(slots=4) as sup:
+        threads = [threading.Thread(target=use, args=(sup, time.monotonic() + 1)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        sup.run(LIMIT)
+        assert (unexpected, sup.generation, sup.children) == ([], 1, ())
+
+
+def test_a_signal_handler_may_use_the_supervisor_that_it_interrupts(gate):
+    started = []
+    before = signal.signal(signal.SIGALRM, lambda *_: started.append(sup.start(lambda me, shared: None)))
+    may_end = gate()
+    try:
+        with Supervisor() as sup:
+            sup.start(lambda me, shared: may_end.wait())
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            while not started:
+                sup.step(LIMIT)
+            may_end.open()
+            sup.run(LIMIT)
+            assert started[0].outcome.status == 0
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_event_is_printed_as_it_was():
+    with Supervisor() as sup:
+        child = sup.start(lambda me, shared, number: None, 7)
+        started, exited = sup.run(LIMIT)
+        name = f"child {child.pid} in slot 1 with args (7,)"
+        assert repr(started) == f"<Event started, generation 1, {name}>"
+        assert repr(exited) == f"<Event exited, generation 1, {name}, status 0>"
+        assert repr(sup.close()[0]) == "<Event closing, generation 1>"
 
 
 def test_a_supervisor_that_was_never_closed_warns_and_ends_its_children(gate, reaped):

@@ -1,0 +1,392 @@
+"""What the kit makes of implementations that hide, hang, raise, leave something behind, or cannot do everything."""
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from armed_conformance import calls
+from armed_conformance.adapters.armed import ArmedFork
+from armed_conformance.histories import History, cells, cells_wanted, play, stories
+from armed_conformance.lockstep import Coverage, DoesNotReturn, Lockstep, Mismatch
+from armed_conformance.machine import run_histories
+from armed_conformance.protocol import Death, Decided, ExitKind, Observation, Refused, Step
+from armed_conformance.run import UnknownTarget, conform, find
+from armed_model.lifecycle import SlotState
+
+STORIES = {history.name: history for history in stories()}
+USED_AGAIN = STORIES["every slot is used again"]
+
+
+@pytest.fixture
+def report_of(monkeypatch):
+    """Hold a class to the model as the command line does."""
+
+    def conform_class(made, histories=1):
+        monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Mine=made))
+        return conform("mine:Mine", histories, seed=1)
+
+    return conform_class
+
+
+# --- What is shown ---------------------------------------------------------------------------------------------------
+
+
+def showing(**changed):
+    class Shows(ArmedFork):
+        def observe(self):
+            seen = super().observe()
+            return Observation(**{**vars(seen), **{name: change(seen) for name, change in changed.items()}})
+
+    return Shows()
+
+
+@pytest.mark.parametrize(
+    ("implementation", "told"),
+    [
+        (showing(flags=lambda seen: {}), "its flag is not shown"),
+        (
+            showing(flags=lambda seen: {s: f for s, f in seen.flags.items() if f is not SlotState.ACTIVE}),
+            "slot 1 is active",
+        ),
+        (showing(flags=lambda seen: {**seen.flags, 99: SlotState.UNUSED}), "there is a flag of slot 99"),
+        (showing(flags=lambda seen: {**seen.flags, "one": SlotState.UNUSED}), "there is a flag of slot one"),
+        (showing(flags=lambda seen: dict.fromkeys(seen.flags, "unused")), "there is 'unused'"),
+        (showing(deaths=lambda seen: (*seen.deaths, None)), "there is None"),
+        (showing(stopped=lambda seen: True), "it says that it has"),
+        (showing(stopped=lambda seen: False), "it has not"),
+    ],
+)
+def test_what_is_hidden_made_up_or_claimed_too_early_is_a_difference(implementation, told):
+    with pytest.raises(Mismatch, match=told):
+        play(USED_AGAIN, implementation, Coverage())
+
+
+def test_a_death_that_is_told_otherwise_afterwards_is_a_difference():
+    known = []
+
+    def rewritten(seen):
+        told = tuple(Death(d.child, d.status, Decided.BOOK_KEEPING) if d in known else d for d in seen.deaths)
+        known.extend(seen.deaths)
+        return told
+
+    with pytest.raises(Mismatch, match="were seen before"):
+        play(STORIES["a crash in every generation"], showing(deaths=rewritten), Coverage())
+
+
+def test_a_child_has_a_number_of_its_own():
+    class OneNumber(ArmedFork):
+        def start(self):
+            super().start()
+            return 1
+
+    with pytest.raises(Mismatch, match="there is a child 1 already"):
+        play(USED_AGAIN, OneNumber(), Coverage())
+
+
+# --- What is raised --------------------------------------------------------------------------------------------------
+
+CALLS = ("open", "start", "step", "end", "supervise", "stop_supervisor", "observe", "close")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_a_call_raises_is_told_as_a_story(call, report_of):
+    def broken(self, *arguments):
+        getattr(ArmedFork, call)(self, *arguments)
+        if not vars(self).setdefault("was_broken", 0):
+            self.was_broken = 1  # once: what is closed by the same call must not be left open here
+            raise RuntimeError("the adapter is broken")
+
+    report = report_of(type("Broken", (ArmedFork,), {call: broken}))
+    assert "1. a supervisor with" in report.mismatch
+    assert "it raised RuntimeError: the adapter is broken" in report.mismatch
+    assert not report.passed
+
+
+@pytest.mark.parametrize("call", ["end", "supervise", "stop_supervisor", "observe", "close", "open"])
+def test_what_nobody_may_refuse_is_not_refused(call, report_of):
+    def refuses(self, *arguments):
+        getattr(ArmedFork, call)(self, *arguments)
+        if not vars(self).setdefault("has_refused", 0):
+            self.has_refused = 1
+            raise Refused("not today")
+
+    report = report_of(type("Refuses", (ArmedFork,), {call: refuses}))
+    assert "not today" in report.mismatch
+
+
+def test_a_difference_is_not_covered_up_by_what_closing_raises():
+    class Both(ArmedFork):
+        def supervise(self):
+            raise RuntimeError("first")
+
+        def close(self):
+            super().close()
+            raise RuntimeError("second")
+
+    with pytest.raises(Mismatch, match="first"):
+        play(USED_AGAIN, Both(), Coverage())
+
+
+def test_random_histories_tell_what_is_raised_when_they_open():
+    class Broken(ArmedFork):
+        def open(self, slots):
+            raise RuntimeError("the adapter is broken")
+
+    with pytest.raises(Mismatch, match="the adapter is broken"):
+        run_histories(Broken, 5, Coverage(), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (ArmedFork(), "no class"),
+        (os.getcwd, "no class"),
+        (type("NeedsMore", (ArmedFork,), {"__init__": lambda self, more: None}), "without arguments"),
+        (type("Bare", (), {}), "cannot"),
+        (type("Partial", (), {"cannot": frozenset(), "open": print}), "it has no start, step"),
+        (type("Wrong", (ArmedFork,), {"cannot": frozenset({"arm", 3})}), "no Step and no ExitKind"),
+        (type("Listed", (ArmedFork,), {"cannot": [Step.ARM]}), "no set"),
+        (type("Nothing", (ArmedFork,), {"cannot": frozenset(ExitKind)}), "nothing to look at"),
+    ],
+)
+def test_what_is_no_implementation_is_refused_in_one_line(made, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Mine=made))
+    with pytest.raises(UnknownTarget, match=said) as refused:
+        find("mine:Mine")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("target", ["mine:", ":Mine", "mine", "mine:Mine:", "a b:C", "mine:Mine.x"])
+def test_a_malformed_name_is_refused(target):
+    with pytest.raises(UnknownTarget, match="no name of this form"):
+        find(target)
+
+
+def test_a_module_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "armed_test_broken.py").write_text("1 +\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownTarget, match="SyntaxError"):
+        find("armed_test_broken:Mine")
+
+
+# --- What does not return, and what is left --------------------------------------------------------------------------
+
+
+class Hangs(ArmedFork):
+    hung = 0
+
+    def supervise(self):
+        type(self).hung += 1
+        while True:
+            try:
+                signal.pause()
+            except Exception:
+                continue
+
+
+@pytest.fixture
+def short_limit(monkeypatch):
+    monkeypatch.setattr(calls, "LIMIT", 3.0)
+    monkeypatch.setattr(Hangs, "hung", 0)
+
+
+def test_a_call_that_never_returns_is_told_as_a_story(short_limit):
+    with pytest.raises(DoesNotReturn, match="supervise returns") as told:
+        play(USED_AGAIN, Hangs(), Coverage())
+    assert "it did not return within 3 s" in str(told.value)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_call_that_never_returns_ends_random_histories_at_once(short_limit):
+    with pytest.raises(DoesNotReturn):
+        run_histories(Hangs, 50, Coverage(), seed=1)
+    assert Hangs.hung == 1
+
+
+def test_a_process_that_is_left_is_a_difference_and_is_ended():
+    class Leaves(ArmedFork):
+        def close(self):
+            super().close()
+            with open(os.devnull) as null:
+                self.left = subprocess.Popen(["sleep", "60"], stdin=null)
+
+    leaves = Leaves()
+    with pytest.raises(Mismatch, match="no process is left"):
+        play(USED_AGAIN, leaves, Coverage())
+    leaves.left.returncode = 0  # it is reaped: Popen must not wait for it
+    assert not calls.children()
+
+
+def test_a_child_that_the_harness_had_before_is_not_taken_for_one_that_is_left():
+    with subprocess.Popen(["sleep", "60"]) as before:
+        play(USED_AGAIN, ArmedFork(), Coverage())
+        assert calls.children() == {before.pid}
+        before.kill()
+
+
+# --- What it cannot do -----------------------------------------------------------------------------------------------
+
+CANNOT = {
+    "the hook": {Step.HOOK},
+    "arming": {Step.ARM, Step.DISARM},
+    "taking": {step for step in Step if "take" in step.value or "give" in step.value},
+    "failing": {Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE, Step.TAKE_REFUSED},
+    "leaving step by step": {Step.LEAVE, Step.DISARM},
+    "what is odd": {Step.SCRIBBLE, Step.GRANDCHILD, Step.FREEZE},
+    "return": {ExitKind.RETURN},
+    "orderly exits": {kind for kind in ExitKind if kind.exit.orderly},
+    "raw exits": {kind for kind in ExitKind if not kind.exit.orderly},
+    "all but return": set(ExitKind) - {ExitKind.RETURN},
+    "every step": set(Step),
+}
+
+
+@pytest.mark.parametrize("cannot", CANNOT.values(), ids=CANNOT)
+def test_what_an_implementation_cannot_do_is_never_ordered_and_is_reported(cannot, report_of):
+    class Poor(ArmedFork):
+        def step(self, child, step):
+            assert step not in cannot
+            super().step(child, step)
+
+        def end(self, child, kind):
+            assert kind not in cannot
+            super().end(child, kind)
+
+    Poor.cannot = frozenset(cannot)
+    report = report_of(Poor, 5)
+    assert report.mismatch is None
+    assert report.passed
+    result = report.as_json()
+    assert result["cannot"] == sorted(str(each) for each in cannot)
+    assert result["cells_wanted"] + len(result["cells_left_out"]) == len(cells())
+    assert report.cut_short
+
+
+def test_a_cell_is_not_wanted_if_the_way_into_it_needs_what_cannot_be_done():
+    class Poor(ArmedFork):
+        cannot = frozenset({Step.TAKE, ExitKind.SIGSEGV})
+
+    wanted = cells_wanted(Poor())
+    assert wanted
+    assert not [cell for cell in wanted if cell.exit_kind == "SIGSEGV" or cell.held or cell.phase == "leaving"]
+
+
+# --- Several generations, and the same again -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("generation", [3, 4])
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_decision_that_is_wrong_only_in_later_generations_is_found(generation, status):
+    def wrong(seen):
+        if seen.generation < generation:
+            return seen.deaths
+        known = Late.known
+        for death in seen.deaths[len(known) :]:
+            is_late = death.status == status and death.decided is Decided.CRASH
+            known.append(Death(death.child, death.status, Decided.CLEAN) if is_late else death)
+        return tuple(known)
+
+    class Late(ArmedFork):
+        known = None
+
+        def observe(self):
+            seen = super().observe()
+            if Late.known is None or seen.generation < generation:
+                Late.known = list(seen.deaths)
+            return Observation(**{**vars(seen), "deaths": wrong(seen)})
+
+    with pytest.raises(Mismatch, match=f"child . was reaped with status {status}: clean|decision|generation"):
+        play(STORIES["a crash in every generation"], Late(), Coverage())
+
+
+def test_random_histories_see_several_generations():
+    coverage = Coverage()
+    run_histories(ArmedFork, 30, coverage, seed=1)
+    assert coverage.generations >= 4
+    assert coverage.recoveries >= 10
+
+
+class Recorded(ArmedFork):
+    """Keeps what it was told."""
+
+    told = ()
+
+    def open(self, slots):
+        Recorded.told.append(("open", slots))
+        super().open(slots)
+
+    def start(self):
+        Recorded.told.append("start")
+        return super().start()
+
+    def step(self, child, step):
+        Recorded.told.append((child, step))
+        super().step(child, step)
+
+    def end(self, child, kind):
+        Recorded.told.append((child, kind))
+        super().end(child, kind)
+
+    def supervise(self):
+        Recorded.told.append("supervise")
+        super().supervise()
+
+
+def test_the_same_seed_makes_the_same_choices():
+    def choices(seed):
+        Recorded.told = []
+        run_histories(Recorded, 15, Coverage(), seed=seed)
+        return Recorded.told
+
+    first = choices(5)
+    assert len(first) > 100
+    assert choices(5) == first
+    assert choices(6) != first
+
+
+def test_without_a_seed_one_is_drawn_and_reported(monkeypatch):
+    monkeypatch.setattr("armed_conformance.run.stories", lambda: iter([USED_AGAIN]))
+    monkeypatch.setattr("armed_conformance.run.deaths", lambda: iter(()))
+    seeds = {conform("armed:fork", 1).as_json()["seed"] for _ in range(2)}
+    assert len(seeds) == 2
+    assert all(isinstance(seed, int) for seed in seeds)
+
+
+def test_a_run_leaves_nothing_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_histories(ArmedFork, 3, Coverage(), seed=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_history_that_fails_to_open_is_closed():
+    class Broken(ArmedFork):
+        closed = 0
+
+        def open(self, slots):
+            super().open(slots)
+            raise RuntimeError("after it has begun")
+
+        def close(self):
+            self.closed += 1
+            super().close()
+
+    broken = Broken()
+    with pytest.raises(Mismatch, match="after it has begun"):
+        Lockstep(broken, 2)
+    assert broken.closed == 1
+
+
+def test_a_history_that_is_cut_short_says_for_what():
+    class Poor(ArmedFork):
+        cannot = frozenset({Step.FREEZE})
+
+    def freezes(lockstep):
+        lockstep.step(lockstep.start(), Step.FREEZE)
+
+    assert play(History("freezes", 1, freezes), Poor(), Coverage()) == "freeze"
+    assert play(USED_AGAIN, Poor(), Coverage()) is None
