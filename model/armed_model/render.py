@@ -233,6 +233,8 @@ class _Writer:
 
     mentioned: set[str]
     bound: set[str]
+    written: dict[tuple[int, frozenset[str]], tuple[Any, tuple[str, int]]] = field(default_factory=dict)
+    """What was written before, by the term's identity (so it is kept alive) and the names that were in scope."""
 
     def text(self, node: Any) -> str:
         """Write an expression in one line."""
@@ -284,7 +286,12 @@ class _Writer:
         return rf"\{'A' if node.is_forall() else 'E'} {name} \in {members} :", body, name
 
     def _write(self, node: Any) -> tuple[str, int]:
-        node = _bare(node)
+        known = node.get_id(), frozenset(self.bound)
+        if known not in self.written:
+            self.written[known] = node, self._write_anew(_bare(node))
+        return self.written[known][1]
+
+    def _write_anew(self, node: Any) -> tuple[str, int]:
         if z3.is_quantifier(node):
             head, body, name = self._open(node)
             text = f"{head} {self.text(body)}"

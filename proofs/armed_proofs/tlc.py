@@ -37,15 +37,34 @@ Bounds = tuple[str, str, int, int]
 
 QUICK: tuple[Bounds, ...] = (
     ("reference", "calm", 1, 1),
-    ("15", "+stray", 1, 1),
-    ("18", "+cancel", 1, 1),
+    ("reference", "+stray", 1, 1),
+    ("18", "+orphan", 1, 1),
+    ("15", "+cancel", 1, 1),
 )
-"""What a quick look compares: some seconds."""
+"""What a quick look compares: five runs of TLC, of a second or two each."""
 
 FULL: tuple[Bounds, ...] = (
     ("reference", "calm", 1, 2),
     ("reference", "calm", 2, 2),
     ("reference", "calm", 3, 2),
+    ("reference", "+stray", 1, 1),
+    ("reference", "+stray", 2, 1),
+    ("reference", "+grandchild", 1, 2),
+    ("reference", "+orphan", 2, 2),
+    ("reference", "+cancel", 1, 2),
+    ("15", "calm", 1, 2),
+    ("15", "+stray", 1, 1),
+    ("15", "+stray", 2, 1),
+    ("15", "+grandchild", 2, 1),
+    ("15", "+orphan", 2, 1),
+    ("15", "+cancel", 2, 1),
+    ("18", "calm", 1, 1),
+    ("18", "calm", 1, 2),
+    ("18", "+stray", 1, 1),
+    ("18", "+stray", 2, 1),
+    ("18", "+grandchild", 1, 1),
+    ("18", "+orphan", 2, 1),
+    ("18", "+cancel", 2, 1),
 )
 """What a full verification compares: some minutes."""
 

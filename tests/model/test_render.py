@@ -1,5 +1,6 @@
 """The TLA+ module: it says all of the definition, once, in names that do not clash, and means what the terms mean."""
 
+import functools
 import re
 
 import pytest
@@ -32,7 +33,10 @@ from armed_model.system import (
 )
 from armed_model.terms import Term, both, choose, either, for_all, implies, negate, one_of
 
-EVERY = [(profile, environment) for profile in PROFILES for environment in ENVIRONMENTS]
+EVERY = [
+    *[(profile, "calm") for profile in PROFILES],
+    *[(profile, environment) for profile in ("18", "reference") for environment in list(ENVIRONMENTS)[1:]],
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,11 @@ def module():
         return written[profile, environment]
 
     return of
+
+
+@functools.cache
+def actions_of(profile, environment):
+    return System(PROFILES[profile], environment).actions
 
 
 def in_one_line(text):
@@ -70,7 +79,7 @@ def test_a_module_is_named_after_profile_and_environment(system, name):
 def test_every_action_is_there_with_its_sentence_and_its_reasons(module, profile, environment):
     text = module(profile, environment)
     flat = in_one_line(text)
-    for action in System(PROFILES[profile], environment).actions:
+    for action in actions_of(profile, environment):
         assert action.sentence in flat
         for conjunct in action.guard:
             assert f"\\* {conjunct.why}\n" in text
@@ -101,7 +110,7 @@ def test_every_action_says_of_each_variable_whether_it_changes(module, profile, 
             assert set(names) == declared
             assert len(names) == len(declared)
             said += 1
-    assert said == len(System(PROFILES[profile], environment).actions)
+    assert said == len(actions_of(profile, environment))
 
 
 @pytest.mark.parametrize(("profile", "environment"), EVERY)

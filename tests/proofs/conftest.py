@@ -22,7 +22,8 @@ def pytest_runtest_setup(item):
     if item.get_closest_marker("needs_java") is None:
         return
     try:
-        tlc.java(), tlc.jar()
+        tlc.java()
+        tlc.jar()
     except tlc.Missing as missing:
         if os.environ.get("ARMED_STRICT") == "1":
             pytest.fail(f"NOT RUN: {missing}", pytrace=False)
