@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import z3
@@ -213,6 +213,11 @@ class Instance:
         self.variables = [each for each in variables if each.name in written and each is not used]
         self.index = {variable.name: position for position, variable in enumerate(self.variables)}
         """Where in a state each variable stands."""
+        self.written: dict[str, tuple[object, list[str]]] = {}
+        """The source of what was compiled before, by name, with the action or what was sought: watching changes often.
+
+        Instances of the same size and the same variables may share it.
+        """
 
     @cached_property
     def words(self) -> tuple[int, ...]:
@@ -275,12 +280,21 @@ class Instance:
         """A function that returns every step possible in a state: all actions in one, for speed."""
         lines = []
         for position, action in enumerate(self.system.actions):
-            source, names = self._source(action.of)
-            conditions = [part for term in action.conditions for part in _conjuncts(term.z3)]
-            arguments = "".join(f"{name}, " for name in names)
-            step = [f"out.append(({position}, ({arguments}), {source.after(action)}))"]
-            lines += _loops(source, action.of, conditions, step)
+            lines += self._once(f"{position}: {action.name}", action, partial(self._write_steps, position, action))
         return _define("successors", "S", lines)
+
+    def _write_steps(self, position: int, action: Action) -> list[str]:
+        source, names = self._source(action.of)
+        conditions = [part for term in action.conditions for part in _conjuncts(term.z3)]
+        arguments = "".join(f"{name}, " for name in names)
+        step = [f"out.append(({position}, ({arguments}), {source.after(action)}))"]
+        return _loops(source, action.of, conditions, step)
+
+    def _once(self, name: str, what: object, write: Callable[[], list[str]]) -> list[str]:
+        known = self.written.get(name)
+        if known is None or known[0] is not what:
+            self.written[name] = known = (what, write())
+        return known[1]
 
     def steps(self, state: State) -> Iterator[tuple[str, Arguments, State]]:
         """Yield every step possible in `state`: the action's name, its arguments, the state after it."""
@@ -320,11 +334,14 @@ class Instance:
         """
         lines = []
         for name, sought in look_for.items():
-            source, names = self._source(sought.over)
-            arguments = "".join(f"{each}, " for each in names)
-            conditions = list(_conjuncts(sought.condition.z3))
-            lines += _loops(source, sought.over, conditions, [f"out.append(({name!r}, ({arguments})))"])
+            lines += self._once(name, sought, partial(self._write_watch, name, sought))
         return _define("watch", "S, T, A", lines)
+
+    def _write_watch(self, name: str, sought: Sought) -> list[str]:
+        source, names = self._source(sought.over)
+        arguments = "".join(f"{each}, " for each in names)
+        conditions = list(_conjuncts(sought.condition.z3))
+        return _loops(source, sought.over, conditions, [f"out.append(({name!r}, ({arguments})))"])
 
     def bindings(self, over: tuple[Parameter, ...]) -> list[Arguments]:
         """Return all tuples of members that `over` ranges over."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from armed_model.lifecycle import ROWS, WALSENDER_ROWS, SlotState, Who
+from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
 from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile, Step
 from armed_model.system import (
     ACTIVE,
@@ -66,7 +66,7 @@ from armed_model.system import (
     torn,
     variables,
 )
-from armed_model.terms import Parameter, Term, both, either, implies, negate, one_of, substitute
+from armed_model.terms import Action, Parameter, Term, both, either, implies, negate, one_of, substitute
 
 after = variables.primed
 
@@ -174,9 +174,13 @@ def is_available(profile: Profile, slot: Term) -> Term:
     return flag[slot] == UNUSED if profile.allocation is Allocation.SHARED else negate(in_use[slot])
 
 
-def some_row_of_the_lifecycle(profile: Profile) -> Term:
-    """The change of the flag of `s` is a row, made by the process whose row it is."""
-    rows = (*ROWS, *(WALSENDER_ROWS if Kind.WALSENDER in profile.kinds else ()))
+def rows_of(profile: Profile) -> tuple[Row, ...]:
+    """Return the rows of the lifecycle in this profile."""
+    return (*ROWS, *(WALSENDER_ROWS if Kind.WALSENDER in profile.kinds else ()))
+
+
+def some_row_of_the_lifecycle(profile: Profile, rows: tuple[Row, ...]) -> Term:
+    """The change of the flag of `s` is one of the rows, made by the process whose row it is."""
     return either(
         *[
             both(slot_says(profile, row.source, s), after(slot_says(profile, row.dest, s)), actor == row.who)
@@ -185,10 +189,10 @@ def some_row_of_the_lifecycle(profile: Profile) -> Term:
     )
 
 
-def can_write_the_flag(profile: Profile, by: Who, child: Term) -> Term:
+def can_write_the_flag(acting: tuple[Action, ...], by: Who, child: Term) -> Term:
     """Some action of this process (of this child, if it has one) that writes the flag of `s` can be taken."""
     ways = []
-    for action in System(profile).actions:
+    for action in acting:
         written = [update for update in action.effect if update.variable is flag]
         if action.by is not by or not written or written[0].index is None:
             continue  # the reset writes all flags, when nobody is there: reset_only_when_alone
@@ -206,14 +210,23 @@ def can_write_the_flag(profile: Profile, by: Who, child: Term) -> Term:
 # --- Safety ----------------------------------------------------------------------------------------------------------
 
 
-def properties(profile: Profile, backends_alone: bool = False) -> tuple[Property, ...]:
+def properties(
+    profile: Profile,
+    backends_alone: bool = False,
+    *,
+    acting: tuple[Action, ...] | None = None,
+    rows: tuple[Row, ...] | None = None,
+) -> tuple[Property, ...]:
     """Return what is claimed of every state and every step, as it reads in this profile.
 
-    `backends_alone`: the child spoken of is of a kind whose slot is looked at.
+    `backends_alone`: the child spoken of is of a kind whose slot is looked at. `acting`, `rows`: the actions and the
+    lifecycle that the claims speak of, where they are not the profile's own (mutants).
     """
     counts = [is_looked_at(profile, c)] if backends_alone else []
-    return (*_about_the_switch(profile, counts), *_about_slots(profile), *_about_recovery(profile, counts),
-            *_beyond_calm(profile), *_about_single_steps(profile))  # fmt: skip
+    acting = System(profile).actions if acting is None else acting
+    rows = rows_of(profile) if rows is None else rows
+    return (*_about_the_switch(profile, counts), *_about_slots(profile, acting, rows),
+            *_about_recovery(profile, counts), *_beyond_calm(profile, rows), *_about_single_steps(profile))  # fmt: skip
 
 
 def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
@@ -285,10 +298,10 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
     )
 
 
-def _about_slots(profile: Profile) -> tuple[Property, ...]:
+def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, ...]) -> tuple[Property, ...]:
     other_writer = either(
-        both(can_write_the_flag(profile, Who.SUPERVISOR, c), can_write_the_flag(profile, Who.CHILD, d)),
-        both(c != d, can_write_the_flag(profile, Who.CHILD, c), can_write_the_flag(profile, Who.CHILD, d)),
+        both(can_write_the_flag(acting, Who.SUPERVISOR, c), can_write_the_flag(acting, Who.CHILD, d)),
+        both(c != d, can_write_the_flag(acting, Who.CHILD, c), can_write_the_flag(acting, Who.CHILD, d)),
     )
     has_its_owner = both(
         owner[s] != nobody, phase[owner[s]] != Phase.NONE, slot_of[owner[s]] == s,
@@ -309,7 +322,7 @@ def _about_slots(profile: Profile) -> tuple[Property, ...]:
             "No two processes can write the same flag at the same time: the flag needs no lock.",
             Claim.ALWAYS,
             over=(c, d, s, r, w),
-            premise=can_write_the_flag(profile, Who.CHILD, d),
+            premise=can_write_the_flag(acting, Who.CHILD, d),
             conclusion=negate(other_writer),
             cites=("C14",),
         ),
@@ -342,7 +355,7 @@ def _about_slots(profile: Profile) -> tuple[Property, ...]:
             Claim.STEP,
             over=(s,),
             premise=after(flag[s]) != flag[s],
-            conclusion=some_row_of_the_lifecycle(profile),
+            conclusion=some_row_of_the_lifecycle(profile, rows),
             cites=("C6", "C7"),
         ),
         Property(
@@ -481,7 +494,8 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
     )
 
 
-def _beyond_calm(profile: Profile) -> tuple[Property, ...]:
+def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...]:
+    releases = tuple(row for row in rows if row.trigger is Trigger.RELEASE)
     if profile.cancel is Cancel.BY_PID:
         signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
         the_right_one = either(phase[aimed] == Phase.NONE, negate(entry_gone))
@@ -519,6 +533,16 @@ def _beyond_calm(profile: Profile) -> tuple[Property, ...]:
                 after(mode) != Mode.DEAD, implies(both(is_assigned, exists_c), slot_of[c] != s)
             ),
             cites=("C14", "C16"),
+            environment="+stray",
+        ),
+        Property(
+            "release_is_total",
+            "Whatever was written to a flag, releasing the slot of a dead child is a row of the lifecycle.",
+            Claim.STEP,
+            over=(c, s),
+            premise=both(is_reaped, slot_of[c] == s),
+            conclusion=some_row_of_the_lifecycle(profile, releases),
+            cites=("C1", "C13"),
             environment="+stray",
         ),
         Property(

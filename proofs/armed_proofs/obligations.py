@@ -150,10 +150,15 @@ def invariant_obligations(system: System, conjuncts: Mapping[str, Candidate] | N
 
 
 def property_obligations(
-    system: System, claims: Iterable[Property], *, with_invariant: bool = True
+    system: System,
+    claims: Iterable[Property],
+    *,
+    with_invariant: bool = True,
+    conjuncts: Mapping[str, Candidate] | None = None,
 ) -> Iterator[tuple[Property, Obligation]]:
     """Yield what shows each property, given the invariant (or, to see whether it restates the actions, without)."""
-    conjuncts = invariant(system) if with_invariant else {}
+    if conjuncts is None:
+        conjuncts = invariant(system) if with_invariant else {}
     by_over: dict[tuple[str, ...], list[Property]] = {}
     for claim in claims:
         by_over.setdefault((claim.claims.value, *[parameter.name for parameter in claim.over]), []).append(claim)
