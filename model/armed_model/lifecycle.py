@@ -98,14 +98,15 @@ class Monitor:
     One `transitions` machine is shared by all slots: they have the same rows and each its own state.
     """
 
-    def __init__(self, slots: int) -> None:
-        """Watch `slots` slots, all unused."""
+    def __init__(self, slots: int, rows: tuple[Row, ...] = ROWS) -> None:
+        """Watch `slots` slots, all unused. Where there are walsenders, `rows` has theirs, too."""
+        self._rows = rows
         self._slots = {number: _Slot() for number in range(1, slots + 1)}
         self._machine = Machine(
             model=list(self._slots.values()),
             states=SlotState,
             transitions=[
-                {"trigger": row.trigger.value, "source": row.source, "dest": row.dest} for row in ROWS
+                {"trigger": row.trigger.value, "source": row.source, "dest": row.dest} for row in rows
             ],
             initial=SlotState.UNUSED,
             auto_transitions=False,  # the default would add a way from everywhere to everywhere
@@ -122,7 +123,7 @@ class Monitor:
         Raises LifecycleViolation when the step is no row, or not this process's to take.
         """
         before = self.state(slot)
-        if not any(row.trigger is trigger and row.source is before and row.who is who for row in ROWS):
+        if not any(row.trigger is trigger and row.source is before and row.who is who for row in self._rows):
             raise LifecycleViolation(f"slot {slot}: {trigger.value} by the {who.value} while {before.value}")
         try:
             self._machine.events[trigger.value].trigger(self._slots[slot])
@@ -140,7 +141,7 @@ class Monitor:
         before, actors = self.state(slot), set(by)
         if before is after or (before is SlotState.FOREIGN and after is not SlotState.UNUSED):
             return None
-        for row in ROWS:
+        for row in self._rows:
             if row.source is before and row.dest is after and row.who in actors:
                 self.fire(slot, row.trigger, row.who)
                 return row.trigger

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from armed_model.lifecycle import ROWS, LifecycleViolation, Monitor, SlotState, Trigger, Who
+from armed_model.lifecycle import ROWS, WALSENDER_ROWS, LifecycleViolation, Monitor, SlotState, Trigger, Who
 
 UNUSED, ASSIGNED, ACTIVE, FOREIGN = SlotState.UNUSED, SlotState.ASSIGNED, SlotState.ACTIVE, SlotState.FOREIGN
+WALSENDER = SlotState.WALSENDER
 SUPERVISOR, CHILD, ENVIRONMENT = Who.SUPERVISOR, Who.CHILD, Who.ENVIRONMENT
 
 LEGAL = {
@@ -19,6 +20,12 @@ LEGAL = {
     (FOREIGN, Trigger.RELEASE, SUPERVISOR): UNUSED,
 }
 
+LEGAL_WITH_WALSENDERS = LEGAL | {
+    (ACTIVE, Trigger.STREAM, CHILD): WALSENDER,
+    (WALSENDER, Trigger.DISARM, CHILD): ASSIGNED,
+    (WALSENDER, Trigger.RELEASE, SUPERVISOR): UNUSED,
+}
+
 EXPLAINED = {
     (UNUSED, ASSIGNED, SUPERVISOR): Trigger.ASSIGN,
     (ASSIGNED, ACTIVE, CHILD): Trigger.ARM,
@@ -28,16 +35,26 @@ EXPLAINED = {
     (FOREIGN, UNUSED, SUPERVISOR): Trigger.RELEASE,
 }
 
+EXPLAINED_WITH_WALSENDERS = EXPLAINED | {
+    (ACTIVE, WALSENDER, CHILD): Trigger.STREAM,
+    (WALSENDER, ASSIGNED, CHILD): Trigger.DISARM,
+    (WALSENDER, UNUSED, SUPERVISOR): Trigger.RELEASE,
+}
 
-def monitor_in(state):
+ALL_ROWS = (*ROWS, *WALSENDER_ROWS)
+
+
+def monitor_in(state, rows=ALL_ROWS):
     """A monitor of three slots, the second of which is in `state`."""
-    monitor = Monitor(3)
+    monitor = Monitor(3, rows)
     if state is FOREIGN:
         monitor.see(2, FOREIGN, [ENVIRONMENT])
-    if state in (ASSIGNED, ACTIVE):
+    if state in (ASSIGNED, ACTIVE, WALSENDER):
         monitor.fire(2, Trigger.ASSIGN, SUPERVISOR)
-    if state is ACTIVE:
+    if state in (ACTIVE, WALSENDER):
         monitor.fire(2, Trigger.ARM, CHILD)
+    if state is WALSENDER:
+        monitor.fire(2, Trigger.STREAM, CHILD)
     assert monitor.state(2) is state
     return monitor
 
@@ -45,14 +62,27 @@ def monitor_in(state):
 def test_the_rows_are_the_legal_steps():
     assert {(row.source, row.trigger, row.who): row.dest for row in ROWS} == LEGAL
     assert len(ROWS) == len(LEGAL)
+    assert {(row.source, row.trigger, row.who): row.dest for row in ALL_ROWS} == LEGAL_WITH_WALSENDERS
+    assert len(ALL_ROWS) == len(LEGAL_WITH_WALSENDERS)
 
 
-@pytest.mark.parametrize(("before", "trigger", "who"), list(itertools.product(SlotState, Trigger, Who)))
-def test_a_step_is_taken_if_it_is_a_row_and_refused_otherwise(before, trigger, who):
-    monitor = monitor_in(before)
-    if (before, trigger, who) in LEGAL:
+WITH_AND_WITHOUT = [
+    *[("with walsenders", before) for before in SlotState],
+    *[("without", before) for before in SlotState if before is not WALSENDER],
+]
+"""A profile with walsenders and one without, and the states that a slot can be in there."""
+
+ROWS_OF = {"with walsenders": ALL_ROWS, "without": ROWS}
+
+
+@pytest.mark.parametrize(("trigger", "who"), list(itertools.product(Trigger, Who)))
+@pytest.mark.parametrize(("rows", "before"), WITH_AND_WITHOUT, ids=str)
+def test_a_step_is_taken_if_it_is_a_row_and_refused_otherwise(rows, before, trigger, who):
+    monitor = monitor_in(before, ROWS_OF[rows])
+    legal = LEGAL if rows == "without" else LEGAL_WITH_WALSENDERS
+    if (before, trigger, who) in legal:
         monitor.fire(2, trigger, who)
-        assert monitor.state(2) is LEGAL[before, trigger, who]
+        assert monitor.state(2) is legal[before, trigger, who]
     else:
         with pytest.raises(LifecycleViolation) as refused:
             monitor.fire(2, trigger, who)
@@ -61,11 +91,13 @@ def test_a_step_is_taken_if_it_is_a_row_and_refused_otherwise(before, trigger, w
     assert monitor.state(1) is monitor.state(3) is UNUSED
 
 
-@pytest.mark.parametrize(("before", "after", "who"), list(itertools.product(SlotState, SlotState, Who)))
-def test_a_change_seen_is_explained_by_a_row_or_refused(before, after, who):
-    monitor = monitor_in(before)
-    if (before, after, who) in EXPLAINED:
-        assert monitor.see(2, after, [who]) is EXPLAINED[before, after, who]
+@pytest.mark.parametrize(("after", "who"), list(itertools.product(SlotState, Who)))
+@pytest.mark.parametrize(("rows", "before"), WITH_AND_WITHOUT, ids=str)
+def test_a_change_seen_is_explained_by_a_row_or_refused(rows, before, after, who):
+    monitor = monitor_in(before, ROWS_OF[rows])
+    explained = EXPLAINED if rows == "without" else EXPLAINED_WITH_WALSENDERS
+    if (before, after, who) in explained:
+        assert monitor.see(2, after, [who]) is explained[before, after, who]
         assert monitor.state(2) is after
     elif before is after or (before is FOREIGN and after is not UNUSED):
         assert monitor.see(2, after, [who]) is None
@@ -143,6 +175,14 @@ def test_slots_are_numbered_from_one():
     for slot in (0, 3):
         with pytest.raises(KeyError):
             monitor.state(slot)
+
+
+def test_a_slot_is_watched_for_walsenders_only_where_there_are_any():
+    monitor = Monitor(1)
+    monitor.fire(1, Trigger.ASSIGN, SUPERVISOR)
+    monitor.fire(1, Trigger.ARM, CHILD)
+    with pytest.raises(LifecycleViolation, match="active -> walsender by child is no row"):
+        monitor.see(1, WALSENDER, [CHILD])
 
 
 def test_there_is_no_way_from_everywhere_to_everywhere():

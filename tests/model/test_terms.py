@@ -254,7 +254,7 @@ def system_with(monkeypatch, **changes):
     """The reference, with an action of a child and a slot put in its environment."""
     parts = {"guard": (), "effect": ()} | changes
     planted = Action("peep", "", Who.CHILD, (child, slot, word), parts["guard"], parts["effect"])
-    monkeypatch.setitem(system_module.ENVIRONMENTS, "calm", (planted,))
+    monkeypatch.setitem(system_module.ENVIRONMENTS, "calm", lambda profile: (planted,))
     return System(REFERENCE)
 
 
@@ -280,12 +280,13 @@ def test_a_ghost_may_be_read_by_a_ghost_and_written_by_anybody(monkeypatch):
     assert system.actions[-1].name == "peep"
 
 
-def test_the_model_has_four_ghosts():
+def test_the_model_has_five_ghosts():
     assert [variable.name for variable in System(REFERENCE).variables if variable.ghost] == [
         "armed",
         "orderly",
         "owed",
         "torn",
+        "handle_astray",
     ]
 
 
