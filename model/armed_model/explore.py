@@ -53,7 +53,11 @@ class Exploration:
 
 
 class StillSearching(Exception):
-    """More states were met than the caller's limit allows."""
+    """More states were met than the caller's limit allows. What was found until then is in `so_far`."""
+
+    def __init__(self, message: str, so_far: Exploration) -> None:
+        super().__init__(message)
+        self.so_far = so_far
 
 
 def explore(
@@ -109,7 +113,8 @@ def explore(
                     for what, binding in in_steps(state, after, actors[position]):
                         note(what, binding, (*_run_to(seen, state), Step(names[position], arguments)))
             if len(seen) > limit:
-                raise StillSearching(f"more than {limit:,} states")
+                result.states = len(seen)
+                raise StillSearching(f"more than {limit:,} states", result)
         result.depth += bool(fresh)
         frontier = fresh
     result.states = len(seen)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from armed_model.explore import Run, StillSearching, Step
+from armed_model.explore import Exploration, Run, StillSearching, Step
 from armed_model.interpret import Instance, State
 from armed_model.properties import LeadsTo, after
 from armed_model.system import (
@@ -186,7 +186,7 @@ def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
                     seen[following] = (state, Step(names[position], arguments))
                     fresh.append(following)
         if len(seen) > limit:
-            raise StillSearching(f"more than {limit:,} states")
+            raise StillSearching(f"more than {limit:,} states", Exploration(states=len(seen)))
         frontier = fresh
     return None
 

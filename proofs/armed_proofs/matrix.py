@@ -1,8 +1,11 @@
 """The theorem matrix: what is proved, for any number of slots and children, what is refuted, and by which run.
 
 A cell is one property in one profile. It is *proved* when the invariant is inductive and implies the property, every
-query answered `unsat`. It is *refuted* when a bounded instance has a run to a violation: the shortest, found breadth
-first and replayed step by step. Whatever is neither is *open*, and open is a failure.
+query answered `unsat`, and its premise is reached by a run. It is *refuted* when a bounded instance has a run to a
+violation: the shortest, found breadth first and taken again step by step, by the compiled functions and by z3. Whatever
+is neither is *open*, and open is a failure; *out of scope* says why it is not decided.
+
+Where a run that refutes has an auxiliary child in it, the property is decided for backends alone, too.
 """
 
 from __future__ import annotations
@@ -10,35 +13,33 @@ from __future__ import annotations
 import enum
 import time
 import tomllib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import z3
 
-from armed_model.explore import (
-    Check,
-    Found,
-    Run,
-    StillSearching,
-    explore,
-    holds_at_the_end,
-    premises,
-    tell,
-    violations,
-)
-from armed_model.interpret import Instance, Size
-from armed_model.profiles import CONTROLS, PROFILES, Profile
-from armed_model.properties import PROPERTIES, Property
-from armed_model.system import System
+from armed_model.explore import Run, StillSearching, explore, holds_at_the_end, premises, replay, tell, violations
+from armed_model.interpret import Instance, Size, Sought
+from armed_model.profiles import CONTROLS, PROFILES, REFERENCE, Profile
+from armed_model.properties import NAMES, LeadsTo, Property, leads_to, properties
+from armed_model.system import ENVIRONMENTS, System
+from armed_model.terms import symbols
+from armed_proofs.liveness import is_lasso, lasso
+from armed_proofs.liveness import obligations as liveness_obligations
 from armed_proofs.obligations import Answer, discharge, invariant_obligations, property_obligations
+from armed_proofs.replay import replay_by_definition, with_fresh_words
 
-SIZES = (Size(1, 1), Size(1, 2), Size(2, 2))
-"""The instances that are searched for a violation, smallest first."""
+SIZES = (Size(1, 1), Size(2, 1), Size(1, 2), Size(2, 2))
+"""The instances that are searched for a violation or a premise, in this order."""
 
-SEARCH_LIMIT = 1_000_000
+SEARCH_LIMIT = 200_000
 """How many states a search may meet before it gives up and the cell stays open."""
+
+Claim = Property | LeadsTo
+Progress = Callable[[str], None]
 
 
 class Verdict(enum.Enum):
@@ -48,6 +49,16 @@ class Verdict(enum.Enum):
     REFUTED = "refuted"
     OPEN = "open"
     """Neither: some query was not `unsat`, and no violation was found within the bounds. A failure."""
+    OUT_OF_SCOPE = "out of scope"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a person has to say of a refutation: why it is so, what mended it, and who can reach it."""
+
+    sentence: str
+    mended_by: str
+    reach: str
 
 
 @dataclass(frozen=True)
@@ -56,25 +67,46 @@ class Cell:
 
     `premise` is the shortest run on which the premise holds; None says that it was never reached, and then nothing is
     proved. `restates` says that the property follows from the actions alone, without the invariant (definitional).
+    `size` is the bounded instance that a counterexample is from.
     """
 
     profile: str
-    claim: Property
+    claim: Claim
     verdict: Verdict
-    scope: str
-    obligations: int
-    seconds: float
+    backends_alone: bool = False
+    obligations: int = 0
+    seconds: float = 0.0
     failures: tuple[Answer, ...] = ()
     restates: bool = False
     premise: Run | None = None
     counterexample: Run | None = None
+    size: Size | None = None
     story: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The property's name, and whether it was decided for backends alone."""
+        return self.claim.name + (", backends alone" if self.backends_alone else "")
+
+    @property
+    def scope(self) -> str:
+        """For how much the verdict holds."""
+        return "unbounded" if self.verdict is Verdict.PROVED else str(self.size or "")
+
+    @property
+    def finding(self) -> Finding | None:
+        """What is written down about this refutation."""
+        if self.verdict is not Verdict.REFUTED:
+            return None
+        return findings().get((self.profile, self.name))
 
     def as_json(self) -> dict[str, Any]:
         """Return the cell in the published format."""
+        finding = self.finding
         return {
             "profile": self.profile,
             "property": self.claim.name,
+            "children": "backends alone" if self.backends_alone else "all",
             "environment": self.claim.environment,
             "verdict": self.verdict.value,
             "scope": self.scope,
@@ -88,6 +120,8 @@ class Cell:
             "obligations": self.obligations,
             "premise": _run_as_json(self.premise),
             "failures": [f"{each.name}: {each.answer}" for each in self.failures],
+            "reason": self.claim.out_of_scope,
+            "finding": None if finding is None else finding.__dict__,
         }
 
 
@@ -102,92 +136,174 @@ def solver_version() -> str:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The cells of one profile, and the part that they share: whether the invariant is inductive."""
+    """The cells of one profile, and what they share: whether the invariants are inductive, by environment."""
 
     profile: Profile
     cells: tuple[Cell, ...]
-    invariant: tuple[Answer, ...]
-    seconds: float
+    invariants: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def obligations(self) -> int:
         """How many queries were answered."""
-        return len(self.invariant) + sum(cell.obligations for cell in self.cells)
+        return sum(map(len, self.invariants.values())) + sum(cell.obligations for cell in self.cells)
 
 
-def decide_profile(
-    profile: Profile,
-    claims: Iterable[Property] = PROPERTIES,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Matrix:
-    """Decide every property of a profile. `progress` is told what is being worked on, one phrase at a time."""
+# --- Deciding --------------------------------------------------------------------------------------------------------
+
+
+def decide_profile(profile: Profile, only: Iterable[str] | None = None, progress: Progress = lambda _: None) -> Matrix:
+    """Decide the properties of a profile (or those named `only`). `progress` is told what is being worked on."""
     began = time.perf_counter()
-    claims = tuple(claims)
-    system = System(profile)
-    progress(f"{profile.name}: is the invariant inductive?")
-    invariant = tuple(discharge(invariant_obligations(system)))
-    progress(f"{profile.name}: is every premise reached?")
-    reached = _reach_premises(system, claims)
-    cells = []
-    for claim in claims:
-        progress(f"{profile.name}: {claim.name}")
-        cells.append(_decide(system, claim, invariant, reached.get(claim.name)))
-    return Matrix(profile, tuple(cells), invariant, time.perf_counter() - began)
+    names = set(only) if only is not None else {*NAMES, *[each.name for each in leads_to(profile)]}
+    matrix = Matrix(profile, ())
+    cells: list[Cell] = []
+    for environment in ENVIRONMENTS:
+        system = System(profile, environment)
+        progress(f"{profile.name}, {environment}")
+        found = _decide_all(system, names, matrix.invariants)
+        by_auxiliary = {
+            cell.claim.name for cell in found if cell.verdict is Verdict.REFUTED and _needs_an_auxiliary(cell)
+        }
+        narrowed = by_auxiliary & _differ_for_backends_alone(profile)
+        cells += found
+        if narrowed:
+            progress(f"{profile.name}, {environment}, backends alone")
+            cells += _decide_all(System(profile, environment, backends_alone=True), narrowed, matrix.invariants)
+    order = [*NAMES, *[each.name for each in leads_to(profile)]]
+    cells.sort(key=lambda cell: (order.index(cell.claim.name), cell.backends_alone))
+    return Matrix(profile, tuple(cells), matrix.invariants, time.perf_counter() - began)
 
 
-def _decide(system: System, claim: Property, invariant: tuple[Answer, ...], premise: Run | None) -> Cell:
-    began = time.perf_counter()
-    answers = tuple(discharge(property_obligations(system, claim)))
-    bare = discharge(property_obligations(system, claim, with_invariant=False))
-    restates = all(answer.proved for answer in bare)
-    failures = tuple(answer for answer in (*(() if restates else invariant), *answers) if not answer.proved)
+def _needs_an_auxiliary(cell: Cell) -> bool:
+    return any(step.action in ("fork_auxiliary", "assign_auxiliary") for step in cell.counterexample or ())
+
+
+def _differ_for_backends_alone(profile: Profile) -> set[str]:
+    """Return the names of the properties that say something else of backends alone, or speak of the ghosts that do."""
+    differ = {each.name for each in leads_to(profile) if each.name == "armed_exit_leads_to_restart"}
+    for every, alone in zip(properties(profile), properties(profile, backends_alone=True), strict=True):
+        if not every.claim.z3.eq(alone.claim.z3) or symbols(every.premise.z3) & {"owed", "torn"}:
+            differ.add(every.name)
+    return differ
+
+
+def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Answer, ...]]) -> list[Cell]:
+    of_runs = [each for each in leads_to(system.profile, system.backends_alone) if each.name in names]
+    of_steps = [each for each in properties(system.profile, system.backends_alone) if each.name in names]
+    claims: list[Claim] = [each for each in (*of_steps, *of_runs) if each.environment == system.environment]
+    if not claims:
+        return []
     name = system.profile.name
-    if not failures and premise is not None:
-        seconds = time.perf_counter() - began
-        return Cell(name, claim, Verdict.PROVED, "unbounded", len(answers), seconds, restates=restates, premise=premise)
-    found, size = _refute(system, claim)
-    verdict = Verdict.OPEN if found is None else Verdict.REFUTED
-    return Cell(
-        name,
-        claim,
-        verdict,
-        str(size),
-        len(answers),
-        time.perf_counter() - began,
-        failures=() if found else failures,
-        premise=premise,
-        counterexample=found.run if found else None,
-        story=tuple(tell(Instance(system, size), found.run)) if found else (),
-    )
+    out = [Cell(name, each, Verdict.OUT_OF_SCOPE, system.backends_alone) for each in claims if each.out_of_scope]
+    claims = [each for each in claims if not each.out_of_scope]
+    inductive = tuple(discharge(invariant_obligations(system)))
+    key = system.environment + (", backends alone" if system.backends_alone else "")
+    invariants[key] = inductive
+    safety = [each for each in claims if isinstance(each, Property)]
+    answers, seconds = _ask(system, safety, with_invariant=True)
+    bare, _ = _ask(system, safety, with_invariant=False)
+    unproved = [each for each in inductive if not each.proved]
+    proved = {}
+    for claim in safety:
+        restates = all(answer.proved for answer in bare[claim.name])
+        failures = [each for each in answers[claim.name] if not each.proved] + ([] if restates else unproved)
+        proved[claim.name] = (restates, tuple(failures))
+    doubtful = [claim for claim in safety if proved[claim.name][1]]
+    reached, violated = _search(system, safety, doubtful)
+    cells = []
+    for claim in safety:
+        restates, failures = proved[claim.name]
+        common = dict(obligations=len(answers[claim.name]), seconds=seconds[claim.name], restates=restates,
+                      premise=reached.get(claim.name), backends_alone=system.backends_alone)  # fmt: skip
+        if claim.name in violated:
+            run, size, story = violated[claim.name]
+            cells.append(Cell(name, claim, Verdict.REFUTED, counterexample=run, size=size, story=story, **common))
+        elif not failures and claim.name in reached:
+            cells.append(Cell(name, claim, Verdict.PROVED, **common))
+        else:
+            cells.append(Cell(name, claim, Verdict.OPEN, failures=failures, size=SIZES[-1], **common))
+    return out + cells + [_decide_run(system, each, unproved) for each in claims if isinstance(each, LeadsTo)]
 
 
-def _refute(system: System, claim: Property) -> tuple[Found | None, Size]:
-    """Search the instances for a shortest run to a violation, and replay it."""
+def _ask(
+    system: System, claims: list[Property], *, with_invariant: bool
+) -> tuple[dict[str, list[Answer]], dict[str, float]]:
+    pairs = list(property_obligations(system, claims, with_invariant=with_invariant))
+    answers: dict[str, list[Answer]] = {claim.name: [] for claim in claims}
+    for (claim, _), answer in zip(pairs, discharge([each for _, each in pairs]), strict=True):
+        answers[claim.name].append(answer)
+    return answers, {name: sum(each.seconds for each in found) for name, found in answers.items()}
+
+
+Violation = tuple[Run, Size, tuple[str, ...]]
+
+
+def _search(system: System, claims: list[Property], doubtful: list[Property]) -> tuple[dict[str, Run], dict[str, Violation]]:
+    """Search the instances for shortest runs to the premises of all claims, and to violations of the doubtful ones."""
+    reached: dict[str, Run] = {}
+    violated: dict[str, Violation] = {}
+    by_name = {claim.name: claim for claim in claims}
     for size in SIZES:
         instance = Instance(system, size)
-        checks = violations(instance, (claim,))
-        found = _search(instance, checks).get(claim.name)
-        if found is not None:
-            return found, size
-    return None, SIZES[-1]
+        wanted = {name: each for name, each in premises(claims).items() if name not in reached}
+        refuting = {name: each for name, each in violations(doubtful).items() if name not in violated}
+        if not wanted and not refuting:
+            break
+        look_for = {**{f"premise {name}": each for name, each in wanted.items()}, **refuting}
+        for name, (run, binding) in _found(instance, look_for).items():
+            if name.startswith("premise "):
+                reached[name.removeprefix("premise ")] = with_fresh_words(instance, run)
+            else:
+                replay_by_definition(instance, run, by_name[name], binding)
+                violated[name] = (with_fresh_words(instance, run), size, tuple(tell(instance, run)))
+    return reached, violated
 
 
-def _reach_premises(system: System, claims: tuple[Property, ...]) -> dict[str, Run]:
-    """Return for each property a shortest replayed run on which its premise holds."""
-    instance = Instance(system, SIZES[-1])
-    found = _search(instance, premises(instance, claims))
-    return {name: each.run for name, each in found.items()}
-
-
-def _search(instance: Instance, checks: dict[str, Check]) -> dict[str, Found]:
+def _found(instance: Instance, look_for: dict[str, Sought]) -> dict[str, tuple[Run, tuple[int, ...]]]:
     try:
-        found = explore(instance, checks, stop_when_all_found=True, limit=SEARCH_LIMIT).found
-    except StillSearching:
-        return {}
+        found = explore(instance, look_for, stop_when_all_found=True, limit=SEARCH_LIMIT).found
+    except StillSearching as still:
+        found = still.so_far.found
     for name, each in found.items():
-        if holds_at_the_end(instance, each.run, checks[name]) != each.binding:
+        if each.binding not in holds_at_the_end(instance, each.run, look_for[name]):
             raise AssertionError(f"the run to {name} does not replay: the search and the interpreter disagree")
-    return found
+    return {name: (each.run, each.binding) for name, each in found.items()}
+
+
+def _decide_run(system: System, claim: LeadsTo, unproved: list[Answer]) -> Cell:
+    began = time.perf_counter()
+    answers = list(discharge(liveness_obligations(system, claim)))
+    failures = tuple([each for each in answers if not each.proved] + unproved)
+    pending = {claim.name: Sought(claim.over, claim.pending, on_states=True)}
+    instance = Instance(system, Size(1, 2))
+    premise = _found(instance, pending).get(claim.name)
+    cell = Cell(
+        system.profile.name, claim, Verdict.PROVED, system.backends_alone, len(answers), time.perf_counter() - began,
+        premise=None if premise is None else with_fresh_words(instance, premise[0]),
+    )  # fmt: skip
+    if not failures and premise is not None:
+        return cell
+    for size in SIZES[:-1]:
+        instance = Instance(system, size)
+        try:
+            run = lasso(instance, claim, SEARCH_LIMIT)
+        except StillSearching:
+            continue
+        if run is not None:
+            if not is_lasso(instance, claim, replay(instance, run)):
+                raise AssertionError(f"the run to {claim.name} does not replay")
+            replay_by_definition(instance, run)
+            story = (*tell(instance, run), "From here nothing that is due can ever be done.")
+            return _with(cell, Verdict.REFUTED, counterexample=with_fresh_words(instance, run), size=size, story=story)
+    return _with(cell, Verdict.OPEN, failures=failures, size=SIZES[-2])
+
+
+def _with(cell: Cell, verdict: Verdict, **changes: Any) -> Cell:
+    return Cell(**{**cell.__dict__, "verdict": verdict, **changes})
+
+
+# --- What is recorded ------------------------------------------------------------------------------------------------
 
 
 def expected_verdicts() -> dict[str, dict[str, str]]:
@@ -195,52 +311,86 @@ def expected_verdicts() -> dict[str, dict[str, str]]:
     return tomllib.loads(files("armed_proofs").joinpath("verdicts.toml").read_text())
 
 
+@cache
+def findings() -> dict[tuple[str, str], Finding]:
+    """Return what is written down about refutations, by profile and property."""
+    text = files("armed_proofs").joinpath("findings.toml").read_text()
+    return {
+        (profile, each["property"]): Finding(each["sentence"], each.get("mended_by", ""), each["reach"])
+        for each in tomllib.loads(text)["finding"]
+        for profile in each["profiles"]
+    }
+
+
 def unexpected(matrices: Iterable[Matrix], only: str | None = None) -> list[str]:
-    """Compare verdicts with the recorded ones, and return a line for each that differs or is missing on either side.
+    """Return a line for each verdict that differs from the recorded one, is open, or is refuted without a word of why.
 
     `only`: the one property that was decided; the others recorded are not missed then.
     """
     recorded = expected_verdicts()
     lines = []
     for matrix in matrices:
-        wanted = recorded.get(matrix.profile.name, {})
-        if only is not None:
-            wanted = {name: verdict for name, verdict in wanted.items() if name == only}
-        found = {cell.claim.name: cell.verdict.value for cell in matrix.cells}
-        for name in sorted(wanted.keys() | found.keys()):
-            if wanted.get(name) != found.get(name):
-                said = f"{found.get(name, 'not decided')}; recorded is {wanted.get(name, 'nothing')}"
-                lines.append(f"{matrix.profile.name}: {name} is {said}")
+        name = matrix.profile.name
+        wanted = {
+            key: verdict
+            for key, verdict in recorded.get(name, {}).items()
+            if only is None or key.removesuffix(", backends alone") == only
+        }
+        found = {cell.name: cell.verdict for cell in matrix.cells}
+        for key in sorted(wanted.keys() | found.keys()):
+            said = found[key].value if key in found else "not decided"
+            if wanted.get(key) != said:
+                lines.append(f"{name}: {key} is {said}; recorded is {wanted.get(key, 'nothing')}")
+            elif said == Verdict.OPEN.value:
+                lines.append(f"{name}: {key} is open: neither proved nor refuted")
+        told = {key for profile, key in findings() if profile == name and (only is None or key.startswith(only))}
+        refuted = {key for key, verdict in found.items() if verdict is Verdict.REFUTED}
+        if matrix.profile.name in PROFILES:
+            lines += [f"{name}: {key} is refuted, and findings.toml does not say why" for key in sorted(refuted - told)]
+            lines += [f"{name}: {key} is in findings.toml, and is not refuted" for key in sorted(told - refuted)]
+        lines += [
+            f"{name}, {environment}: the invariant is not inductive: {answer.name} is {answer.answer}"
+            for environment, answers in matrix.invariants.items()
+            for answer in answers
+            if not answer.proved and matrix.profile.name in PROFILES
+        ]
     return lines
 
 
 def verdicts_as_toml(matrices: Iterable[Matrix]) -> str:
-    """Write the verdicts in the format in which they are recorded."""
+    """Write the verdicts in the format in which they are recorded. Raises ValueError where one is open."""
     lines = ["# Recorded by `armed prove --record`; a change of any line is a finding to be reviewed."]
     for matrix in matrices:
-        lines += ["", f"[{matrix.profile.name}]"]
-        lines += [f'{cell.claim.name} = "{cell.verdict.value}"' for cell in matrix.cells]
+        lines += ["", f'["{matrix.profile.name}"]']
+        for cell in matrix.cells:
+            if cell.verdict is Verdict.OPEN:
+                raise ValueError(f"{matrix.profile.name}: {cell.name} is open, and an open cell is not recorded")
+            lines.append(f'"{cell.name}" = "{cell.verdict.value}"')
     return "\n".join(lines) + "\n"
 
 
-def decide(name: str, progress: Callable[[str], None] = lambda _: None, only: str | None = None) -> Matrix:
+def decide(name: str, progress: Progress = lambda _: None, only: str | None = None) -> Matrix:
     """Decide the properties of the profile or negative control `name`, or one of them.
 
     Of a negative control those are decided that it is recorded to refute: it is there for them.
     """
-    profile = PROFILES.get(name) or CONTROLS[name]
-    names = [each.name for each in PROPERTIES] if name in PROFILES else list(expected_verdicts()[name])
-    claims = [claim for claim in PROPERTIES if claim.name in names and only in (None, claim.name)]
-    return decide_profile(profile, claims, progress)
+    if name in PROFILES:
+        return decide_profile(PROFILES[name], None if only is None else [only], progress)
+    names = [each for each in expected_verdicts()[name] if only in (None, each)]
+    return decide_profile(CONTROLS[name], names, progress)
 
 
 def record(matrices: Iterable[Matrix]) -> str:
-    """Write the verdicts found over the recorded ones, and return the file's path."""
+    """Write the verdicts found over the recorded ones, and return the file's path. Raises ValueError for an open one."""
     path = str(files("armed_proofs").joinpath("verdicts.toml"))
+    text = verdicts_as_toml(matrices)
     with open(path, "w") as file:
-        file.write(verdicts_as_toml(matrices))
+        file.write(text)
     return path
 
 
 ALL_PROFILES = (*PROFILES, *CONTROLS)
 """The names of every profile, the negative controls last."""
+
+ALL_NAMES = (*NAMES, *[each.name for each in leads_to(REFERENCE)])
+"""The names of every property."""
