@@ -197,15 +197,27 @@ class _Module:
                     lines.append(f"    \\/ {_bind('E', action.of)}{_call(action)}")
         return [*lines, "", "Next == " + r" \/ ".join(map(_by, self._actors())), "", "Spec == Init /\\ [][Next]_vars"]
 
+    def _formula(self, claim: Property) -> list[str]:
+        """Write what is claimed; the premise stands outside the quantifiers that it does not need, to be read once."""
+        writer = _Writer(self.mentioned, {parameter.name for parameter in claim.over})
+        needed = symbols(claim.premise.z3)
+        outside = [parameter for parameter in claim.over if parameter.name in needed]
+        inside = [parameter for parameter in claim.over if parameter.name not in needed]
+        if inside:
+            conclusion = [_bind("A", inside).rstrip(), *_indented(writer.block(claim.conclusion.z3, WIDTH - 17), 3)]
+        else:
+            conclusion = writer.group(claim.conclusion.z3, WIDTH - 14)
+        if outside:
+            implication = [*writer.group(claim.premise.z3, WIDTH - 11), *_hung("=> ", conclusion)]
+            return [_bind("A", outside).rstrip(), *_indented(implication, 3)]
+        # In parentheses: what begins with `[x \in` is read as a function
+        return [*writer.group(claim.premise.z3, WIDTH - 8, _ATOM), *_hung("=> ", conclusion)]
+
     def _actors(self) -> list[Who]:
         return [who for who in Who if any(action.by is who for action in self.system.actions)]
 
     def claim(self, claim: Property) -> list[str]:
-        bound = {parameter.name for parameter in claim.over}
-        lines = [*_comment(claim.sentence)]
-        head = _bind("A", claim.over).rstrip()
-        formula = _indented(_Writer(self.mentioned, bound).block(claim.claim.z3, WIDTH - 11), 3 if head else 0)
-        formula = [*([head] if head else []), *formula]
+        lines, formula = _comment(claim.sentence), self._formula(claim)
         if claim.claims is Claim.ALWAYS:
             return [*lines, f"{claim.name} ==", *_indented(formula, 4)]
         if actor.name not in symbols(claim.claim.z3):
@@ -261,15 +273,16 @@ class _Writer:
             sign = "/\\ " if z3.is_and(node) else "\\/ "
             return [line for part in _flat(node) for line in _hung(sign, self.block(part, room - 3))]
         if z3.is_implies(node):
-            return [*self._group(arguments[0], room), *_hung("=> ", self._group(arguments[1], room - 3))]
+            return [*self.group(arguments[0], room), *_hung("=> ", self.group(arguments[1], room - 3))]
         if z3.is_eq(node) and z3.is_bool(arguments[0]):
-            return [*self._group(arguments[0], room), *_hung("<=> ", self._group(arguments[1], room - 4))]
+            return [*self.group(arguments[0], room), *_hung("<=> ", self.group(arguments[1], room - 4))]
         if z3.is_not(node):
-            return _hung("~", self._group(arguments[0], room - 1))
+            return _hung("~", self.group(arguments[0], room - 1))
         return [text]
 
-    def _group(self, node: Any, room: int) -> list[str]:
-        text = self.grouped(node, _NOT)
+    def group(self, node: Any, room: int, at_least: int = _NOT) -> list[str]:
+        """Write it as a block that holds together, in parentheses where it must."""
+        text = self.grouped(node, at_least)
         if len(text) <= room:
             return [text]
         lines = _hung("(", self.block(node, room - 2))
