@@ -1,67 +1,107 @@
 """Does the compiled model mean what z3 means? Both evaluate the same definition on random states, and must agree.
 
-The states are random, not reachable: guards and effects are compared where no run leads, too. Every guard, every effect
-and every property is evaluated; z3's answer is a proof that the expression has that value, not a model it made up.
+The states are random, not reachable: guards and effects are compared where no run leads, too. Every guard, effect and
+property of every profile in every environment is evaluated. z3 is given the value of every constant that there is, with
+quantifiers written out, so that it has nothing left to choose: what it evaluates an expression to is the value.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import z3
 
-from armed_model.interpret import INDEX, Instance, Size, State
+from armed_model.interpret import Arguments, Instance, Size, State
 from armed_model.lifecycle import Who
-from armed_model.profiles import REFERENCE
-from armed_model.properties import PROPERTIES, actor
-from armed_model.system import CONSTANTS, RESERVED, System, clean, flag, used, variables
-from armed_model.terms import Sort, Variable
+from armed_model.profiles import PROFILES, Profile
+from armed_model.properties import actor, properties
+from armed_model.system import CONSTANTS, CONTROL_ENVIRONMENTS, ENVIRONMENTS, RESERVED, System, clean, flag, used
+from armed_model.system import variables as all_variables
+from armed_model.terms import Parameter, Sort, Term, Variable
 
 SIZE = Size(2, 2)
 STATUSES = (-9, 0, 1, 2)
+CHECK_LIMIT = 10_000
+"""Milliseconds that z3 may take to accept the values of one state; it takes about one."""
 
 
 class Disagreement(Exception):
     """The compiled function and z3 give an expression different values in some state."""
 
 
+SYSTEMS: tuple[tuple[Profile, str, bool], ...] = (
+    *itertools.product(PROFILES.values(), (*ENVIRONMENTS, *CONTROL_ENVIRONMENTS), (False,)),
+    *itertools.product(PROFILES.values(), ("calm",), (True,)),
+)
+"""Every profile in every environment, and with the properties that speak of backends alone."""
+
+
 def compare(states: int, seed: int = 0) -> int:
-    """Compare on so many random states, and return how many values were compared. Raises Disagreement."""
+    """Compare on so many random states, split over all systems, and return how many values were compared.
+
+    With fewer states than there are systems, which of them are compared depends on the seed. Raises Disagreement.
+    """
     chance = random.Random(seed)
-    instance = Instance(System(REFERENCE, "+stray"), SIZE)
-    world = _World(instance)
+    shuffled = chance.sample(SYSTEMS, len(SYSTEMS))
+    share, left_over = divmod(states, len(SYSTEMS))
     compared = 0
-    for _ in range(states):
-        state, after = world.random_state(chance), world.random_state(chance)
-        who = chance.randrange(len(Who))
-        for name, compiled in instance.actions.items():
-            arguments = tuple(chance.choice(domain) for domain in compiled.domains)
-            names = list(zip(compiled.action.of, arguments, strict=True))
-            bound = [(p.z3, world.constant(p.sort, value)) for p, value in names]
-            guard = z3.And(*[term.z3 for term in compiled.action.conditions])
-            world.expect(f"the guard of {name}{arguments}", guard, compiled.enabled(state, *arguments), state, bound)
-            new_state = compiled.next_state(state, *arguments)
-            written = compiled.action.after()
-            for variable, at in INDEX.items():
-                if variable not in written and new_state[at] != state[at]:
-                    raise Disagreement(f"{name}{arguments} changes {variable}, which no effect names")
-            for variable, new in written.items():
-                if variable != used.name:
-                    world.expect_value(f"{variable} after {name}{arguments}", variable, new, new_state, state, bound)
-                    compared += 1
-            compared += 1
-        for claim in PROPERTIES:
-            members = chance.choice(instance.bindings(claim.over))
-            bound = [
-                (p.z3, world.constant(p.sort, value)) for p, value in zip(claim.over, members, strict=True)
-            ]
-            bound.append((actor.z3, world.constant(actor.sort, who)))
-            for what, term in (("premise", claim.premise), ("conclusion", claim.conclusion)):
-                value = instance.predicate(term, claim.over)(state, after, who, *members)
-                world.expect(f"the {what} of {claim.name}", term.z3, value, state, bound, after)
-                compared += 1
+    for position, system in enumerate(shuffled):
+        if times := share + (position < left_over):
+            world = _World(Instance(System(*system), SIZE))
+            compared += sum(world.compare(chance) for _ in range(times))
     return compared
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An expression without quantifiers, the parameters in it, and the compiled model's function for its value."""
+
+    what: str
+    over: tuple[Parameter, ...]
+    expression: Any
+    compiled: Callable[..., bool]
+
+
+Members = dict[str, list[Any]]
+"""For each sort without structure the constants that stand for its members, by their numbers."""
+
+
+def _members(instance: Instance) -> Members:
+    members = {}
+    for sort in {each.index.name: each.index for each in all_variables if each.index is not None}.values():
+        fixed = {constant.number: constant.z3 for constant in CONSTANTS if constant.sort is sort}
+        count = max(instance.count(sort), *[number + 1 for number in fixed])
+        members[sort.name] = [fixed.get(i, z3.Const(f"{sort.name}!{i}", sort.z3)) for i in range(count)]
+    return members
+
+
+def _expanded(expression: Any, members: Members) -> Any:
+    """Write quantifiers out over the members."""
+    if z3.is_quantifier(expression):
+        each_body = [z3.substitute_vars(expression.body(), it) for it in members[expression.var_sort(0).name()]]
+        bodies = [_expanded(body, members) for body in each_body]
+        return z3.And(*bodies) if expression.is_forall() else z3.Or(*bodies)
+    if "forall" not in (text := expression.sexpr()) and "exists" not in text:  # much quicker than to walk
+        return expression
+    parts = [(child, _expanded(child, members)) for child in expression.children() if not z3.is_const(child)]
+    return z3.substitute(expression, *parts)
+
+
+@functools.cache
+def _claims(profile: Profile, backends_alone: bool) -> list[tuple[str, tuple[Parameter, ...], Term, Any]]:
+    """Return each premise and each conclusion, and what it is with quantifiers written out: they take time to build."""
+    members = _members(Instance(System(profile), SIZE))
+    return [
+        (f"the {part} of {claim.name}", claim.over, term, _expanded(term.z3, members))
+        for claim in properties(profile, backends_alone)
+        for part, term in (("premise", claim.premise), ("conclusion", claim.conclusion))
+    ]
 
 
 class _World:
@@ -69,15 +109,88 @@ class _World:
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
-        self.members: dict[str, list[Any]] = {}
-        for sort in {variable.index.name: variable.index for variable in variables if variable.index}.values():
-            fixed = {constant.number: constant.z3 for constant in CONSTANTS if constant.sort is sort}
-            count = instance.size.count(sort)
-            self.members[sort.name] = [fixed.get(i, z3.Const(f"{sort.name}!{i}", sort.z3)) for i in range(count)]
-        self.written_states: dict[State, dict[str, Any]] = {}
+        self.members = _members(instance)
         self.solver = z3.SimpleSolver()
-        self.solver.set("timeout", 10_000)
+        self.solver.set("timeout", CHECK_LIMIT)
         self.solver.add(*[z3.Distinct(*members) for members in self.members.values()])
+
+    def compare(self, chance: random.Random) -> int:
+        """Compare everything in one random state, or on one random pair of states; return how many values that is."""
+        before, after, who = self.random_state(chance), self.random_state(chance), chance.randrange(len(Who))
+        bound = {each.name: chance.choice(self.instance.members(each)) for each in self.parameters}
+        values = self.evaluator(before, after, who, bound)
+        for question in (*self.guards, *self.claims):
+            arguments = [bound[each.name] for each in question.over]
+            expected = z3.BoolVal(bool(question.compiled(before, after, who, *arguments)))
+            self.expect(question.what, values.eval(question.expression), expected, arguments)
+        return len(self.guards) + len(self.claims) + self.compare_effects(before, bound, values)
+
+    def compare_effects(self, before: State, bound: dict[str, int], values: Any) -> int:
+        compared = 0
+        for name, compiled in self.instance.actions.items():
+            arguments = [bound[each.name] for each in compiled.action.of]
+            new_state = compiled.next_state(before, *arguments)
+            written = self.written[name]
+            for variable, at in self.instance.index.items():
+                if variable not in written and new_state[at] != before[at]:
+                    raise Disagreement(f"{name}{tuple(arguments)} changes {variable}, which no effect names")
+            for variable, places in written.items():
+                content = new_state[self.instance.index[variable]]
+                sort = all_variables[variable].sort
+                for place, value in zip(places, content if len(places) > 1 else [content], strict=True):
+                    what = f"{variable} after {name}"
+                    self.expect(what, values.eval(place), values.eval(self.constant(sort, value)), arguments)
+                compared += 1
+        return compared
+
+    def expect(self, what: str, value: Any, expected: Any, arguments: list[int]) -> None:
+        if not value.eq(expected):
+            raise Disagreement(f"{what}{tuple(arguments)}: the compiled model and z3 differ ({expected}, {value})")
+
+    # What is asked
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """Every parameter of an action or a property, once."""
+        overs = [action.of for action in self.instance.system.actions] + [question.over for question in self.claims]
+        return list({parameter.name: parameter for over in overs for parameter in over}.values())
+
+    @cached_property
+    def guards(self) -> list[_Question]:
+        return [
+            _Question(
+                f"the guard of {name}",
+                compiled.action.of,
+                _expanded(z3.And(*[term.z3 for term in compiled.action.conditions]), self.members),
+                lambda before, after, who, *arguments, enabled=compiled.enabled: enabled(before, *arguments),
+            )
+            for name, compiled in self.instance.actions.items()
+        ]
+
+    @cached_property
+    def claims(self) -> list[_Question]:
+        system = self.instance.system
+        return [
+            _Question(what, over, expression, self.instance.predicate(term, over))
+            for what, over, term, expression in _claims(system.profile, system.backends_alone)
+        ]
+
+    @cached_property
+    def written(self) -> dict[str, dict[str, list[Any]]]:
+        """For each action and each variable that it writes, the new value at every location, or the new value."""
+        return {
+            name: {
+                variable: self.places(all_variables[variable], new)
+                for variable, new in compiled.action.after().items()
+                if variable != used.name
+            }
+            for name, compiled in self.instance.actions.items()
+        }
+
+    def places(self, variable: Variable, new: Any) -> list[Any]:
+        return [new] if variable.index is None else [z3.Select(new, each) for each in self.members[variable.index.name]]
+
+    # Values
 
     def constant(self, sort: Sort, value: Any) -> Any:
         if sort.name in self.members:
@@ -90,7 +203,7 @@ class _World:
         def value(variable: Variable) -> Any:
             sort = variable.sort
             if sort.name in self.members:
-                return chance.randrange(len(self.members[sort.name]))
+                return chance.choice(self.instance.words if sort.name == "Word" else range(self.instance.count(sort)))
             if sort.enum is not None:
                 return chance.randrange(len(sort.enum))
             return chance.choice((False, True)) if sort.name == "Bool" else chance.choice(STATUSES)
@@ -98,27 +211,35 @@ class _World:
         return tuple(
             value(variable)
             if variable.index is None
-            else tuple(value(variable) for _ in self.members[variable.index.name])
-            for variable in variables
-            if variable is not used
+            else tuple(value(variable) for _ in range(self.instance.count(variable.index)))
+            for variable in self.instance.variables
         )
 
-    def values_of(self, state: State) -> dict[str, Any]:
-        """Return for each variable the z3 expression of its value in `state`; building them is what takes time."""
-        if state in self.written_states:
-            return self.written_states[state]
-        values = self.written_states[state] = {}
-        rest = iter(state)
-        for variable in variables:
-            if variable is used:
-                standing = {*state[_at(flag)], *state[_at(clean)]}
-                content = tuple(word < len(RESERVED) or word in standing for word in range(len(self.members["Word"])))
-            else:
-                content = next(rest)
-            values[variable.name] = self.written(variable, content)
+    def evaluator(self, before: State, after: State, who: int, bound: dict[str, int]) -> Any:
+        """Return z3's model in which every constant has the value it has here."""
+        self.solver.push()
+        self.solver.add(actor.z3 == self.constant(actor.sort, who))
+        for parameter in self.parameters:
+            self.solver.add(parameter.z3 == self.constant(parameter.sort, bound[parameter.name]))
+        for variable in all_variables:
+            self.solver.add(variable.z3 == self.value_in(variable, before))
+            self.solver.add(variable.primed == self.value_in(variable, after))
+        answer = self.solver.check()
+        if answer != z3.sat:
+            raise Disagreement(f"z3 does not accept the values of a state: {answer}")
+        values = self.solver.model()
+        self.solver.pop()
         return values
 
-    def written(self, variable: Variable, content: Any) -> Any:
+    def value_in(self, variable: Variable, state: State) -> Any:
+        at = self.instance.index.get(variable.name)
+        if variable is used:
+            standing = {word for each in (flag, clean) for word in self.content(each, state)}
+            content = tuple(word < len(RESERVED) or word in standing for word in range(len(self.members["Word"])))
+        elif at is None:
+            return variable.blank if variable.index is None else z3.K(variable.index.z3, variable.blank)
+        else:
+            content = state[at]
         if variable.index is None:
             return self.constant(variable.sort, content)
         array = z3.K(variable.index.z3, self.constant(variable.sort, content[0]))
@@ -126,49 +247,8 @@ class _World:
             array = z3.Store(array, member, self.constant(variable.sort, value))
         return array
 
-    def expect(
-        self, what: str, expression: Any, value: bool, state: State, bound: list[Any], after: State | None = None
-    ) -> None:
-        self.prove(what, self.grounded(expression, state, bound, after) == z3.BoolVal(bool(value)))
-
-    def expect_value(
-        self, what: str, name: str, expression: Any, new_state: State, state: State, bound: list[Any]
-    ) -> None:
-        variable = variables[name]
-        content = new_state[_at(variable)]
-        ground = self.grounded(expression, state, bound, None)
-        if variable.index is None:
-            self.prove(what, ground == self.constant(variable.sort, content))
-            return
-        members = self.members[variable.index.name]
-        pairs = zip(members, content, strict=True)
-        self.prove(what, z3.And(*[z3.Select(ground, m) == self.constant(variable.sort, v) for m, v in pairs]))
-
-    def grounded(self, expression: Any, state: State, bound: list[Any], after: State | None) -> Any:
-        """Write values for all variables and parameters, and expand quantifiers over the members."""
-        now = self.values_of(state)
-        pairs = [(variable.z3, now[variable.name]) for variable in variables] + bound
-        if after is not None:
-            later = self.values_of(after)
-            pairs += [(variable.primed, later[variable.name]) for variable in variables]
-        return z3.substitute(self.expanded(expression), *pairs)
-
-    def expanded(self, expression: Any) -> Any:
-        if z3.is_quantifier(expression):
-            members = self.members[expression.var_sort(0).name()]
-            bodies = [self.expanded(z3.substitute_vars(expression.body(), member)) for member in members]
-            return z3.And(*bodies) if expression.is_forall() else z3.Or(*bodies)
-        quantified = [(child, self.expanded(child)) for child in expression.children() if not z3.is_const(child)]
-        return z3.substitute(expression, *quantified) if quantified else expression
-
-    def prove(self, what: str, equation: Any) -> None:
-        self.solver.push()
-        self.solver.add(z3.Not(equation))
-        answer = self.solver.check()
-        self.solver.pop()
-        if answer != z3.unsat:
-            raise Disagreement(f"{what}: the compiled model and z3 differ ({answer})")
-
-
-def _at(variable: Any) -> int:
-    return [each.name for each in variables if each is not used].index(variable.name)
+    def content(self, variable: Term, state: State) -> Arguments:
+        """Return the words that stand in an array of words; in one that nothing writes, none but UNUSED does."""
+        assert isinstance(variable, Variable)
+        at = self.instance.index.get(variable.name)
+        return (0,) if at is None else state[at]
