@@ -104,6 +104,14 @@ def test_the_other_environments_agree(environment):
 
 
 @needs_java
+def test_in_a_large_instance_only_the_states_are_compared(monkeypatch):
+    monkeypatch.setattr(tlc, "MANY", 100)
+    opinion = compare(System(V15), ONE)
+    assert (opinion.held, opinion.refuted, opinion.differences) == (0, (), ())
+    assert opinion.as_json()["states"] == opinion.as_json()["states_tlc"] == opinion.ours > 100
+
+
+@needs_java
 def test_a_claim_about_who_takes_the_step_is_refuted_where_it_is_wrong():
     claim = by_name(V18)["what_was_taken_is_given_in_order"]
     assert check(System(V18), ONE, [claim]).violated == claim.name
