@@ -200,6 +200,8 @@ class _World:
         return z3.BoolVal(value) if sort.name == "Bool" else z3.IntVal(value)
 
     def random_state(self, chance: random.Random) -> State:
+        """Return any state at all; half of what is no array is blank, else hardly a guard would hold."""
+
         def value(variable: Variable) -> Any:
             sort = variable.sort
             if sort.name in self.members:
@@ -209,7 +211,7 @@ class _World:
             return chance.choice((False, True)) if sort.name == "Bool" else chance.choice(STATUSES)
 
         return tuple(
-            value(variable)
+            (value(variable) if chance.random() < 0.5 else 0)
             if variable.index is None
             else tuple(value(variable) for _ in range(self.instance.count(variable.index)))
             for variable in self.instance.variables
