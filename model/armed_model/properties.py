@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import lru_cache
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
 from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile, Step
@@ -210,6 +211,7 @@ def can_write_the_flag(acting: tuple[Action, ...], by: Who, child: Term) -> Term
 # --- Safety ----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=32)
 def properties(
     profile: Profile,
     backends_alone: bool = False,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from armed_model.lifecycle import Who
 from armed_model.profiles import (
@@ -261,6 +261,7 @@ def children_are_ended(profile: Profile) -> Term:
 # --- Actions ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def actions(profile: Profile, environment: str = "calm", backends_alone: bool = False) -> tuple[Action, ...]:
     """Return everything that may happen in `profile`, in the order of the story, in an environment of ENVIRONMENTS.
 

@@ -278,7 +278,8 @@ class Variables:
 
     def primed(self, term: Term) -> Term:
         """Read the term in the state after the step."""
-        return Term(z3.substitute(term.z3, [(variable.z3, variable.primed) for variable in self]))
+        names = symbols(term.z3)
+        return Term(z3.substitute(term.z3, [(each.z3, each.primed) for each in self if each.name in names]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -333,24 +334,28 @@ class Action:
         return new
 
 
+_QUANTIFIED: dict[int, tuple[bool, Any]] = {}
+_SYMBOLS: dict[int, tuple[set[str], Any]] = {}
+"""What is known of expressions, by their ids. The expression is kept, too: else its id might be used again."""
+
+
 def _has_quantifier(expression: Any) -> bool:
-    return z3.is_quantifier(expression) or any(_has_quantifier(child) for child in expression.children())
+    known = _QUANTIFIED.get(expression.get_id())
+    if known is None:
+        answer = z3.is_quantifier(expression) or any(_has_quantifier(child) for child in expression.children())
+        known = _QUANTIFIED[expression.get_id()] = (answer, expression)
+    return known[0]
 
 
 def symbols(expression: Any) -> set[str]:
     """Return the names of all constants in a z3 expression, bound ones not."""
-    seen: set[int] = set()
-    names: set[str] = set()
-    stack = [expression]
-    while stack:
-        node = stack.pop()
-        if node.get_id() in seen:
-            continue
-        seen.add(node.get_id())
-        if z3.is_quantifier(node):
-            stack.append(node.body())
-        elif z3.is_const(node) and node.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-            names.add(node.decl().name())
+    known = _SYMBOLS.get(expression.get_id())
+    if known is None:
+        if z3.is_quantifier(expression):
+            names = symbols(expression.body())
+        elif z3.is_const(expression) and expression.decl().kind() == z3.Z3_OP_UNINTERPRETED:
+            names = {expression.decl().name()}
         else:
-            stack.extend(node.children())
-    return names
+            names = set().union(*[symbols(child) for child in expression.children()])
+        known = _SYMBOLS[expression.get_id()] = (names, expression)
+    return known[0]

@@ -51,56 +51,88 @@ ending = both(in_business, either(one_of(mode, Mode.STOPPING, Mode.DRAINING), sh
 is_waited_for = either(mode != Mode.STOPPING, shutdown == Shutdown.IMMEDIATE, kind[x] != Kind.DEAD_END)
 
 
-def obligations(system: System, claim: LeadsTo) -> Iterator[Obligation]:
-    """Yield what shows a liveness property, given the invariant."""
+def obligations(system: System, claim: LeadsTo) -> list[Obligation]:
+    """Return what shows a liveness property, given the invariant; those with the same facts stand together."""
     prove = {"armed_exit_leads_to_restart": _restart, "supervisor_death_ends_children": _ends_with_the_supervisor}
-    yield from prove[claim.name](system)
+    found = list(prove[claim.name](_Chain(system)))
+    order = {id(each.facts): position for position, each in enumerate(found)}
+    return sorted(found, key=lambda each: order[id(each.facts)])
 
 
-def _restart(system: System) -> Iterator[Obligation]:
+class _Chain:
+    """A system, its invariant, and the facts that the obligations of its actions share."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        conjuncts = invariant(system)
+        self.of_a_state = facts_of_a_state(system, conjuncts, (x,))
+        self.of_a_step = {action.name: facts_of_a_step(system, conjuncts, action, (x,)) for action in system.actions}
+
+    def can(self, name: str, stage: Term, *helpful: str) -> Obligation:
+        """In this stage one of the helpful actions can be taken, of the child `x` if it is of one.
+
+        What a guard says of everybody is granted: it is the stage's own premise, that the ranks of all have come to 0.
+        """
+        ways = [_guard(action) for action in self.system.actions if action.name in helpful]
+        return Obligation(name, self.of_a_state, implies(stage, either(*ways)).z3)
+
+    def leads(self, name: str, stage: Term, then: Term, only: str | None = None) -> Iterator[Obligation]:
+        """Every action taken in this stage leads to what follows."""
+        for action in self.system.actions:
+            if only in (None, action.name):
+                goal = goal_after(action, implies(stage, after(then)))
+                yield Obligation(f"{name}: {action.name}", self.of_a_step[action.name], goal, of_an_action=True)
+
+
+def _guard(action: Action) -> Term:
+    bound = [(parameter, x) for parameter in action.of if parameter.sort is CHILD]
+    return both(*[substitute(term, bound) for term in action.conditions if not term.has_quantifier])
+
+
+def _restart(chain: _Chain) -> Iterator[Obligation]:
+    system = chain.system
     counts = [is_looked_at(system.profile, x)] if system.backends_alone else []
     noticed = both(in_business, is_dead, armed[x], *counts)
     undecided = both(noticed, mode == Mode.RUNNING)
     # From the armed exit to the crash.
-    yield _can(system, "an armed exit can be found out", both(undecided, idle, shutdown != Shutdown.IMMEDIATE), "reap_crash")
-    yield _can(system, "a child being launched can be done with", both(in_business, launching != no_slot), "fork_fails")
-    yield from _leads(
-        system, "an armed exit is not forgotten", undecided,
+    yield chain.can(
+        "an armed exit can be found out", both(undecided, idle, shutdown != Shutdown.IMMEDIATE), "reap_crash"
+    )
+    yield chain.can("a child being launched can be done with", both(in_business, launching != no_slot), "fork_fails")
+    yield from chain.leads("an armed exit is not forgotten", undecided,
         either(undecided, one_of(mode, Mode.STOPPING, Mode.STOPPED), ending),
     )  # fmt: skip
     # From the crash until everybody is gone.
-    yield _can(system, "whoever lives can be ended", both(ending, is_waited_for, lives), "kill", "kill_stuck")
+    yield chain.can("whoever lives can be ended", both(ending, is_waited_for, lives), "kill", "kill_stuck")
     reaped = ("reap_book_keeping", "reap_book_keeping_without_a_slot")
-    yield _can(system, "whoever is dead can be reaped", both(ending, is_waited_for, is_dead), *reaped)
-    yield from _leads(
-        system, "ending goes on", ending, either(ending, one_of(mode, Mode.RESETTING, Mode.STOPPED)), with_x=False
-    )
-    yield from _leads(system, "who is dead stays dead", both(ending, is_dead), either(is_dead, is_gone))
-    yield from _leads(system, "who is gone stays gone", both(ending, is_gone), either(is_gone, negate(is_waited_for)))
+    yield chain.can("whoever is dead can be reaped", both(ending, is_waited_for, is_dead), *reaped)
+    yield from chain.leads("ending goes on", ending, either(ending, one_of(mode, Mode.RESETTING, Mode.STOPPED)))
+    yield from chain.leads("who is dead stays dead", both(ending, is_dead), either(is_dead, is_gone))
+    yield from chain.leads("who is gone stays gone", both(ending, is_gone), either(is_gone, negate(is_waited_for)))
     everybody_else_is_gone = implies(is_waited_for, is_gone)
     for mode_now, then in ((Mode.STOPPING, "only_dead_ends_left"), (Mode.DRAINING, "all_gone")):
         stage = both(mode == mode_now, shutdown != Shutdown.IMMEDIATE, everybody_else_is_gone)
-        yield _can(system, f"when they are gone {then} can be taken", stage, then)
+        yield chain.can(f"when they are gone {then} can be taken", stage, then)
     at_the_end = both(ending, shutdown == Shutdown.IMMEDIATE, is_gone)
-    yield _can(system, "when all are gone an immediate shutdown can end", at_the_end, "stop")
+    yield chain.can("when all are gone an immediate shutdown can end", at_the_end, "stop")
     # From there to the reset, and to service.
-    yield _can(system, "the reset can be made", both(mode == Mode.RESETTING, shutdown == Shutdown.NONE), "reset")
-    yield _can(system, "a shutdown can end instead", both(mode == Mode.RESETTING, shutdown != Shutdown.NONE, is_gone), "stop")
+    yield chain.can("the reset can be made", both(mode == Mode.RESETTING, shutdown == Shutdown.NONE), "reset")
+    yield chain.can(
+        "a shutdown can end instead", both(mode == Mode.RESETTING, shutdown != Shutdown.NONE, is_gone), "stop"
+    )
     starting = mode == Mode.STARTING
-    yield from _leads(
-        system, "the reset is to come until it is made", mode == Mode.RESETTING,
-        one_of(mode, Mode.RESETTING, Mode.STARTING, Mode.STOPPED), with_x=False,
+    yield from chain.leads("the reset is to come until it is made", mode == Mode.RESETTING,
+        one_of(mode, Mode.RESETTING, Mode.STARTING, Mode.STOPPED),
     )  # fmt: skip
-    yield from _leads(
-        system, "starting goes on", starting,
-        one_of(mode, Mode.STARTING, Mode.RUNNING, Mode.STOPPING, Mode.STOPPED), with_x=False,
+    yield from chain.leads("starting goes on", starting,
+        one_of(mode, Mode.STARTING, Mode.RUNNING, Mode.STOPPING, Mode.STOPPED),
     )  # fmt: skip
     preparing = both(starting, shutdown != Shutdown.IMMEDIATE)
-    yield _can(system, "service can be opened", both(preparing, idle, is_gone), "started")
+    yield chain.can("service can be opened", both(preparing, idle, is_gone), "started")
     if not system.profile.auxiliaries_while_running:
-        yield _can(system, "who prepares too long can be ended", both(preparing, lives), "kill", "kill_stuck")
+        yield chain.can("who prepares too long can be ended", both(preparing, lives), "kill", "kill_stuck")
         decided = ("reap_clean", "reap_crash", "reap_clean_without_a_slot", "reap_crash_without_a_slot")
-        yield _can(system, "who has prepared can be reaped", both(preparing, idle, is_dead), *decided)
+        yield chain.can("who has prepared can be reaped", both(preparing, idle, is_dead), *decided)
     # The helpful actions help.
     for action, result in (
         ("kill", phase[c] == Phase.EXITED),
@@ -115,44 +147,19 @@ def _restart(system: System) -> Iterator[Obligation]:
         ("started", mode == Mode.RUNNING),
         ("stop", mode == Mode.STOPPED),
     ):  # fmt: skip
-        yield from _leads(system, f"{action} helps", phase[nobody] == Phase.NONE, result, only=action)
+        yield from chain.leads(f"{action} helps", phase[nobody] == Phase.NONE, result, only=action)
 
 
-def _ends_with_the_supervisor(system: System) -> Iterator[Obligation]:
+def _ends_with_the_supervisor(chain: _Chain) -> Iterator[Obligation]:
     orphaned = both(mode == Mode.DEAD, lives)
-    yield _can(system, "an orphan ends, or can take its next step", orphaned, "lifeline_kills", "ask", "check_fails")
-    yield from _leads(system, "the supervisor stays dead", mode == Mode.DEAD, mode == Mode.DEAD, with_x=False)
-    yield from _leads(system, "nobody is born", both(mode == Mode.DEAD, negate(lives)), negate(lives))
+    yield chain.can("an orphan ends, or can take its next step", orphaned, "lifeline_kills", "ask", "check_fails")
+    yield from chain.leads("the supervisor stays dead", mode == Mode.DEAD, mode == Mode.DEAD)
+    yield from chain.leads("nobody is born", both(mode == Mode.DEAD, negate(lives)), negate(lives))
     asked = both(orphaned, either(told[x], phase[x] == Phase.ASKED))
-    yield from _leads(system, "who has asked has asked", asked, either(negate(lives), told[x], phase[x] == Phase.ASKED))
-    yield from _leads(system, "asking helps", orphaned, phase[c] == Phase.ASKED, only="ask")
+    yield from chain.leads("who has asked has asked", asked, either(negate(lives), told[x], phase[x] == Phase.ASKED))
+    yield from chain.leads("asking helps", orphaned, phase[c] == Phase.ASKED, only="ask")
     for action in ("lifeline_kills", "check_fails"):
-        yield from _leads(system, f"{action} helps", orphaned, phase[c] == Phase.EXITED, only=action)
-
-
-def _can(system: System, name: str, stage: Term, *helpful: str) -> Obligation:
-    """In this stage one of the helpful actions can be taken, of the child `x` if it is of one.
-
-    What a guard says of everybody is granted: it is the stage's own premise, that the ranks of all have come to 0.
-    """
-    ways = [_guard(action) for action in system.actions if action.name in helpful]
-    return Obligation(name, facts_of_a_state(system, invariant(system), stage, (x,)), either(*ways).z3)
-
-
-def _guard(action: Action) -> Term:
-    bound = [(parameter, x) for parameter in action.of if parameter.sort is CHILD]
-    return both(*[substitute(term, bound) for term in action.conditions if not term.has_quantifier])
-
-
-def _leads(
-    system: System, name: str, stage: Term, then: Term, *, with_x: bool = True, only: str | None = None
-) -> Iterator[Obligation]:
-    """Every action taken in this stage leads to what follows."""
-    over = (x,) if with_x else ()
-    for action in system.actions:
-        if only in (None, action.name):
-            facts = facts_of_a_step(system, invariant(system), action, stage, over)
-            yield Obligation(f"{name}: {action.name}", facts, goal_after(action, after(then)), of_an_action=True)
+        yield from chain.leads(f"{action} helps", orphaned, phase[c] == Phase.EXITED, only=action)
 
 
 # --- Lassos ----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from armed_model.system import (
     token,
     variables,
 )
-from armed_model.terms import Action, Parameter, Term, symbols
+from armed_model.terms import Action, Parameter, Term, substitute, symbols
 from armed_proofs.invariants import Candidate, invariant
 
 IMPOSSIBLE = "impossible: the action cannot happen"
@@ -142,7 +142,7 @@ def invariant_obligations(system: System, conjuncts: Mapping[str, Candidate] | N
         touched = [name for name in conjuncts if speaks_of[name] & written]
         if not touched:
             continue
-        after = _after(action)
+        after = [(variables[name].z3, new) for name, new in action.after().items()]
         facts = (*_guard_facts(system, action, over), *_invariant_facts(system, conjuncts, action, over))
         for name in touched:
             goal = z3.substitute(conjuncts[name][1].z3, after)
@@ -162,9 +162,6 @@ def property_obligations(
     by_over: dict[tuple[str, ...], list[Property]] = {}
     for claim in claims:
         by_over.setdefault((claim.claims.value, *[parameter.name for parameter in claim.over]), []).append(claim)
-    primed = [variable.primed for variable in variables]
-    afters = {action.name: dict(zip([v.name for v in variables], [new for _, new in _after(action)], strict=True))
-              for action in system.actions}  # fmt: skip
     for group in by_over.values():
         over = group[0].over
         real = _real(over)
@@ -174,42 +171,40 @@ def property_obligations(
                 yield claim, Obligation(f"invariant implies {claim.name}", facts, claim.claim.z3)
             continue
         for action in system.actions:
-            after = afters[action.name]
+            by = Term((actor == action.by).z3.arg(1))
             facts = (
                 *_guard_facts(system, action, over),
                 *real,
                 *_invariant_facts(system, conjuncts, action, over),
             )
             for claim in group:
-                goal = z3.substitute(
-                    claim.claim.z3,
-                    *[(prime, after[variable.name]) for prime, variable in zip(primed, variables, strict=True)],
-                    (actor.z3, (actor == action.by).z3.arg(1)),
-                )
-                yield (
-                    claim,
-                    Obligation(f"{action.name} respects {claim.name}", facts, z3.simplify(goal), of_an_action=True),
-                )
+                goal = goal_after(action, substitute(claim.claim, [(actor, by)]))
+                yield claim, Obligation(f"{action.name} respects {claim.name}", facts, goal, of_an_action=True)
 
 
 def facts_of_a_state(
-    system: System, conjuncts: Mapping[str, Candidate], stage: Term, over: tuple[Parameter, ...]
+    system: System, conjuncts: Mapping[str, Candidate], over: tuple[Parameter, ...]
 ) -> tuple[Any, ...]:
-    """Return what is known in a state that satisfies the invariant and `stage`, which speaks of `over`."""
-    return (*_distinct(), *_real(over), stage.z3, *_invariant_facts(system, conjuncts, None, over))
+    """Return what is known in a state that satisfies the invariant, as far as it speaks of `over`."""
+    return (*_distinct(), *_real(over), *_invariant_facts(system, conjuncts, None, over))
 
 
 def facts_of_a_step(
-    system: System, conjuncts: Mapping[str, Candidate], action: Action, stage: Term, over: tuple[Parameter, ...]
+    system: System, conjuncts: Mapping[str, Candidate], action: Action, over: tuple[Parameter, ...]
 ) -> tuple[Any, ...]:
-    """Return what is known where an action is taken in a state that satisfies the invariant and `stage`."""
+    """Return what is known where an action is taken in a state that satisfies the invariant."""
     guard = _guard_facts(system, action, over)
-    return (*guard, *_real(over), stage.z3, *_invariant_facts(system, conjuncts, action, over))
+    return (*guard, *_real(over), *_invariant_facts(system, conjuncts, action, over))
 
 
 def goal_after(action: Action, claim: Term) -> Any:
     """Return a claim about a step, its primed variables replaced by their values after the action."""
-    pairs = [(variable.primed, new) for variable, (_, new) in zip(variables, _after(action), strict=True)]
+    speaks_of, after = symbols(claim.z3), action.after()
+    pairs = [
+        (variable.primed, after.get(variable.name, variable.z3))
+        for variable in variables
+        if variable.name + "'" in speaks_of
+    ]
     return z3.simplify(z3.substitute(claim.z3, *pairs))
 
 
@@ -219,12 +214,6 @@ def _real(over: tuple[Parameter, ...]) -> tuple[Any, ...]:
 
 
 # --- Ground instances ------------------------------------------------------------------------------------------------
-
-
-def _after(action: Action) -> list[tuple[Any, Any]]:
-    """Pair each state variable with its value after the action: itself, where no effect names it."""
-    new = action.after()
-    return [(variable.z3, new.get(variable.name, variable.z3)) for variable in variables]
 
 
 def _initially(expression: Any, over: tuple[Parameter, ...]) -> Any:
@@ -240,6 +229,16 @@ def _initially(expression: Any, over: tuple[Parameter, ...]) -> Any:
 
 def _terms(system: System, action: Action | None, over: tuple[Parameter, ...]) -> dict[str, list[Any]]:
     """Return the terms of each free sort at which hypotheses are instantiated."""
+    key = (system.environment, action, *[parameter.name for parameter in over])
+    if key not in _TERMS:
+        _TERMS[key] = _make_terms(system, action, over)
+    return _TERMS[key]
+
+
+_TERMS: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
+
+
+def _make_terms(system: System, action: Action | None, over: tuple[Parameter, ...]) -> dict[str, list[Any]]:
     named = [*(action.of if action else ()), *over]
     slots = [launching.z3, NULLS["Slot"].z3, *[p.z3 for p in named if p.sort.name == "Slot"]]
     children = [NULLS["Child"].z3, *[p.z3 for p in named if p.sort.name == "Child"]]
@@ -305,9 +304,4 @@ def _distinct() -> tuple[Any, ...]:
 
 
 def _is_ground(*expressions: Any) -> bool:
-    goal = z3.Goal()
-    goal.add(*expressions)
-    return not _HAS_QUANTIFIERS(goal)
-
-
-_HAS_QUANTIFIERS = z3.Probe("has-quantifiers")
+    return not any(Term(expression).has_quantifier for expression in expressions)
