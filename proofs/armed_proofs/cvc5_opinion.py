@@ -107,9 +107,7 @@ def _opinion(limit_ms: int, system: System) -> Opinion:
     )
 
 
-def ask(
-    obligations: Sequence[Obligation], impossible: Collection[str] = (), *, limit_ms: int = LIMIT_MS
-) -> list[str]:
+def ask(obligations: Sequence[Obligation], impossible: Collection[str] = (), *, limit_ms: int = LIMIT_MS) -> list[str]:
     """Return cvc5's answer to each obligation: "unsat", or whatever else it says. Raises Missing and Refused.
 
     Of those named `impossible` it is asked whether the facts alone are unsatisfiable, which is more. Obligations with
@@ -135,22 +133,43 @@ _FALSE = z3.BoolVal(False)
 
 
 def _ask_together(groups: Sequence[Sequence[Obligation]], limit_ms: int) -> list[str]:
-    """Ask one solver for an answer to each group. A fact that many groups share is read once, and has a name."""
-    facts = [list(map(write, group[0].facts)) for group in groups]
-    goals = [[write(each.goal) for each in group] for group in groups]
-    names: dict[str, str] = {}
-    lines = [f"(set-logic {LOGIC})", *declarations(itertools.chain(*facts, *goals))]
-    for fact in itertools.chain(*facts):
-        if fact.text not in names:
-            names[fact.text] = f"|fact {len(names)}|"
-            lines.append(f"(define-fun {names[fact.text]} () Bool {fact.text})")
-    for given, wanted in zip(facts, goals, strict=True):
-        known = dict.fromkeys(names[fact.text] for fact in given)
-        lines += ["(push)", *[f"(assert {name})" for name in known]]
-        lines.append(f"(assert (or {' '.join(f'(not {goal.text})' for goal in wanted)} false))")
-        lines += ["(check-sat)", "(pop)"]
+    """Ask one solver for an answer to each group.
+
+    What costs time is to read the facts, and to assert them. So each is read once and has a name; and the groups of
+    one action, by which the names of obligations begin, follow each other: what they share is asserted once.
+    """
+    lines, names = _named_facts(groups)
+    by_action: dict[str, list[int]] = {}
+    for at, group in enumerate(groups):
+        by_action.setdefault(group[0].name.partition(" ")[0], []).append(at)
+    for of_the_action in by_action.values():
+        known = {at: dict.fromkeys(names[id(fact)] for fact in groups[at][0].facts) for at in of_the_action}
+        shared = set.intersection(*map(set, known.values()))
+        lines += ["(push)", _assert_all(name for name in known[of_the_action[0]] if name in shared)]
+        for at in of_the_action:
+            lines += ["(push)", _assert_all(name for name in known[at] if name not in shared)]
+            lines.append(f"(assert (or {' '.join(f'(not {write(each.goal).text})' for each in groups[at])} false))")
+            lines += ["(check-sat)", "(pop)"]
+        lines.append("(pop)")
     answers = _answers("\n".join(lines), limit_ms, incremental=True)
-    return answers if len(answers) == len(groups) else ["no answer"] * len(groups)
+    if len(answers) != len(groups):
+        return ["no answer"] * len(groups)
+    in_their_order = dict(zip(itertools.chain(*by_action.values()), answers, strict=True))
+    return [in_their_order[at] for at in range(len(groups))]
+
+
+def _named_facts(groups: Sequence[Sequence[Obligation]]) -> tuple[list[str], dict[int, str]]:
+    """Return the declarations, a definition of each fact, and the facts' names by the facts' (Python) ids."""
+    facts = {id(fact): write(fact) for fact in {id(fact): fact for group in groups for fact in group[0].facts}.values()}
+    goals = [write(each.goal) for group in groups for each in group]
+    by_text = {text: f"|fact {at}|" for at, text in enumerate(dict.fromkeys(fact.text for fact in facts.values()))}
+    lines = [f"(set-logic {LOGIC})", *declarations((*facts.values(), *goals))]
+    lines += [f"(define-fun {name} () Bool {text})" for text, name in by_text.items()]
+    return lines, {each: by_text[fact.text] for each, fact in facts.items()}
+
+
+def _assert_all(names: Iterable[str]) -> str:
+    return f"(assert (and {' '.join(names)} true))"
 
 
 def _ask_alone(obligation: Obligation, limit_ms: int) -> str:
