@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from armed import Decision, decide, exit_status
 from armed_conformance.lockstep import Mismatch
-from armed_model.interpret import INDEX, Instance, Size, State
+from armed_model.interpret import Instance, Size, State
 from armed_model.profiles import REFERENCE
-from armed_model.system import ACTIVE, OTHER, UNUSED, System, c, clean, decided_clean, flag, slot_of, status
+from armed_model.system import ACTIVE, OTHER, RESERVED, UNUSED, System, c, clean, decided_clean, flag, slot_of, status
 
 WAIT_STATUSES = range(1 << 16)
 TOKEN = 0x0123_4567_89AB_CDEF
 ALL_ONES = (1 << 64) - 1
-_CLEAN = OTHER.number + 1  # the model's word for this assignment's clean value
-_ANOTHER = OTHER.number + 2
+_CLEAN = len(RESERVED)  # the model's word for this assignment's clean value
+_ANOTHER = len(RESERVED) + 1
 WORDS = {
     "unused": (0, UNUSED.number),
     "clean": (TOKEN, _CLEAN),
@@ -59,6 +59,6 @@ def _dead_child(instance: Instance, with_status: int, word: int) -> State:
     """Return a state in which child 1 had slot 1 and ended so."""
     values = list(instance.initial)
     for variable, value in ((slot_of, 1), (status, with_status), (flag, word), (clean, _CLEAN)):
-        at = INDEX[variable.name]
+        at = instance.index[variable.name]
         values[at] = (values[at][0], value, *values[at][2:])
     return tuple(values)

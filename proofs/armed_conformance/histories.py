@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from armed_conformance.lockstep import Cannot, Cell, Coverage, Lockstep
 from armed_conformance.protocol import ExitKind, Implementation, Step
-from armed_model.explore import explore
-from armed_model.interpret import Instance, Size, State
+from armed_model.explore import reachable
+from armed_model.interpret import Instance, Size
 from armed_model.profiles import REFERENCE
-from armed_model.system import Phase, System, engaged, failed, holds, phase
+from armed_model.system import Phase, System, engaged, failed, holds, phase, slot_of
 
 Situation = tuple[str, bool, bool, int]
 """What a child is just before its death: phase, engaged, failed, entries held (2: two or more)."""
 
 H, A, T, G, L = Step.HOOK, Step.ARM, Step.TAKE, Step.GIVE, Step.LEAVE
 WAYS: dict[Situation, tuple[Step, ...]] = {
-    ("starting", False, False, 0): (),
+    ("checked", False, False, 0): (),
     ("serving", False, False, 0): (H,),
     ("serving", True, False, 0): (H, A),
     ("serving", True, False, 1): (H, A, T),
@@ -44,19 +44,19 @@ UNSTOPPABLE = frozenset({("leaving", False, False, 0)})
 
 
 def situations() -> set[Situation]:
-    """Compute from the model every situation in which a child can be just before it dies."""
+    """Compute from the model every situation in which a child that has a slot can be just before it dies.
+
+    The harness tells a child nothing before it has checked that its supervisor lives, and has no child that gets stuck
+    of itself: it stops one where it wants it stuck.
+    """
     instance = Instance(System(REFERENCE), Size(1, 1))
     seen: set[Situation] = set()
-
-    def note(before: State, after: State, who: int) -> None:
-        del before, who
-        where = instance.read(after, phase, 1)
-        if where in (Phase.STARTING, Phase.SERVING, Phase.LEAVING):
-            flags = instance.read(after, engaged, 1), instance.read(after, failed, 1)
-            for held in (1, 2) if instance.read(after, holds, 1) else (0,):
+    for state in reachable(instance):
+        where = instance.read(state, phase, 1)
+        if where in (Phase.CHECKED, Phase.SERVING, Phase.LEAVING) and instance.read(state, slot_of, 1):
+            flags = instance.read(state, engaged, 1), instance.read(state, failed, 1)
+            for held in (1, 2) if instance.read(state, holds, 1) else (0,):
                 seen.add((where.value, *flags, held))
-
-    explore(instance, {"every situation": note})
     return seen
 
 

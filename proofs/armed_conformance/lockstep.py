@@ -16,12 +16,13 @@ from typing import Any, NoReturn, TypeVar
 
 from armed_conformance import calls
 from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Observation, Refused, Step
-from armed_model.interpret import INDEX, Instance, Size, State
+from armed_model.interpret import Instance, Size, State
 from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
 from armed_model.profiles import REFERENCE, Profile
 from armed_model.system import (
     ACTIVE,
     OTHER,
+    RESERVED,
     UNUSED,
     Mode,
     Phase,
@@ -193,7 +194,8 @@ class Lockstep:
         model = next(number for number in range(1, CHILDREN + 1) if self._can_be_forked(number))
         self._actors[child] = _Actor(model)
         self._do("assign", slot, word)
-        self._do("fork", model)
+        for action in ("fork", "ask", "check"):  # a child is told nothing before it has asked and checked
+            self._do(action, model)
         self._compare({Who.SUPERVISOR})
         return child
 
@@ -234,14 +236,14 @@ class Lockstep:
             case Step.FREEZE:
                 actor.frozen = True
             case Step.LEAVE:
-                self._do("leave", actor.model, 0)
+                self._do("leave", actor.model)
                 actor.ending_block = True
         if self.phase(child) is Phase.LEAVING and not actor.held:
             if step in _GIVE_FAILURES:
                 step = Step.DISARM  # the exit path is through: wait for the end
                 self._agree(step.value, lambda: self.implementation.step(child, Step.DISARM))
             if step is Step.DISARM:
-                self._do("orderly_exit", actor.model)
+                self._do("orderly_exit", actor.model, 0)
                 self.coverage.deaths["left step by step"] += 1
         self._compare(by)
 
@@ -400,27 +402,26 @@ class Lockstep:
             self._do("kill", actor.model)
             self._state = self._with_status(actor.model, death.status)
         elif self._is_shutting_down():
-            if death.status == _ORDERLY_ON_REQUEST and self._read(phase, actor) is Phase.LEAVING:
-                self._do("leave", actor.model, _ORDERLY_ON_REQUEST)  # it was on its way out already
-            self._leave_in_the_orderly_way(actor, _ORDERLY_ON_REQUEST)
+            was_leaving = self._read(phase, actor) is Phase.LEAVING  # then its own status may have come first
+            self._leave_in_the_orderly_way(actor, 0 if was_leaving and death.status == 0 else _ORDERLY_ON_REQUEST)
         else:
             self._differ(f"child {death.child} lives, and nobody asked it to leave", f"status {death.status}")
 
     def _leave_in_the_orderly_way(self, actor: _Actor, with_status: int) -> None:
         """Go the exit path in the model: leave, give everything back that can be, disarm unless spoilt, exit."""
         if self._read(phase, actor) is not Phase.LEAVING:
-            self._do("leave", actor.model, with_status)
+            self._do("leave", actor.model)
         if actor.held and not actor.kept:
             self._do("give", actor.model)
         actor.held = 0
         if self._can("disarm", actor.model):
             self._do("disarm", actor.model)
-        self._do("orderly_exit", actor.model)
+        self._do("orderly_exit", actor.model, with_status)
 
     def _expect_generation(self, number: int) -> None:
         if number != self._generation + 1:
             self._differ(f"the next generation is {self._generation + 1}", f"it is {number}")
-        for action in ("all_gone", "reset", "started"):
+        for action in ("only_dead_ends_left", "all_gone", "reset", "started"):
             if not self._can(action):
                 self._differ(f"there is no reset now: {self._why_not(action)}", f"generation {number} has begun")
             self._do(action)
@@ -436,7 +437,7 @@ class Lockstep:
         The end of a block gives back before it disarms, and a child cannot be stopped in the middle of an exit path
         that has nothing left to give back.
         """
-        if self._read(phase, actor) is Phase.STARTING and step is Step.SCRIBBLE:
+        if self._read(phase, actor) is Phase.CHECKED and step is Step.SCRIBBLE:
             return Step.HOOK
         if actor.held + actor.kept == MOST_HELD and step in (Step.TAKE, Step.TAKE_FAILS_LATE):
             step = Step.GIVE
@@ -539,7 +540,7 @@ class Lockstep:
 
     def _with_status(self, child: int, value: int) -> State:
         """Let the model's child have died of the very signal that was seen: any but 0 and 1 is the same to it."""
-        at = INDEX[status.name]
+        at = self._instance.index[status.name]
         values = list(self._state[at])
         values[child] = value
         return (*self._state[:at], tuple(values), *self._state[at + 1 :])
@@ -560,8 +561,8 @@ class Lockstep:
     def _all_slots(self) -> range:
         return range(1, self.slots + 1)
 
-    def _words(self) -> range:
-        return range(OTHER.number + 1, self._instance.size.slots + OTHER.number + 2)
+    def _words(self) -> list[int]:
+        return [word for word in self._instance.words if word >= len(RESERVED)]
 
     def _describe(self, actor: _Actor) -> str:
         slot = self._read(slot_of, actor)
