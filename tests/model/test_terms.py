@@ -1,6 +1,7 @@
 """Terms cannot be misread as Python, and an action cannot be written wrong."""
 
 import enum
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -250,12 +251,16 @@ def test_what_no_effect_names_is_not_among_the_new_values():
 # --- Ghosts ----------------------------------------------------------------------------------------------------------
 
 
+NUMBERS = itertools.count()
+
+
 def system_with(monkeypatch, **changes):
-    """The reference, with an action of a child and a slot put in its environment."""
+    """The reference, in an environment with an action of a child and a slot."""
     parts = {"guard": (), "effect": ()} | changes
     planted = Action("peep", "", Who.CHILD, (child, slot, word), parts["guard"], parts["effect"])
-    monkeypatch.setitem(system_module.ENVIRONMENTS, "calm", lambda profile: (planted,))
-    return System(REFERENCE)
+    environment = f"+peep {next(NUMBERS)}"  # a name of its own: what is known of an environment may be kept
+    monkeypatch.setitem(system_module.ENVIRONMENTS, environment, lambda profile: (planted,))
+    return System(REFERENCE, environment)
 
 
 @pytest.mark.parametrize(
