@@ -361,14 +361,15 @@ def _free(profile: Profile) -> tuple[tuple[Parameter, ...], tuple[Conjunct, ...]
 def _assign(profile: Profile, of_kind: Kind) -> Action:
     parameters, is_free = _free(profile)
     if of_kind is Kind.AUXILIARY:
-        name, when = "assign_auxiliary", _auxiliaries_start_in(profile)
+        name, for_whom, when = "assign_auxiliary", "an auxiliary child", _auxiliaries_start_in(profile)
     else:
-        name, when = "assign", (mode == Mode.RUNNING).because("no child starts in memory that is in doubt")
+        in_service = (mode == Mode.RUNNING).because("no child starts in memory that is in doubt")
+        name, for_whom, when = "assign", "a backend", in_service
     fresh = profile.clean_word is CleanWord.FRESH
     return _action(
         name,
         "The supervisor gives out a free slot, and writes "
-        + ("a fresh clean word into it." if fresh else f"ASSIGNED into it, for a child that is a {of_kind.value}."),
+        + ("a fresh clean word into it." if fresh else f"ASSIGNED into it, for {for_whom}."),
         by=SUPERVISOR,
         of=(s, *parameters, *([w] if fresh else [])),
         guard=(

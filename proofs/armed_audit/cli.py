@@ -1,4 +1,4 @@
-"""The command line: `armed verify`, `armed prove`, `armed conform`. Names and exit statuses are part of the interface.
+"""The command line. Names and exit statuses are part of the interface.
 
 Tables go to standard output, progress to standard error. With `--json` and no file the JSON takes standard output, and
 the table goes to standard error. A file of `--json` is known by its ending, so that it is not taken for a target, nor a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +25,15 @@ from rich.table import Table
 from armed_audit import verify as verification
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
-from armed_model.properties import BY_NAME
-from armed_proofs import matrix
+from armed_model.explore import StillSearching, explore, tell, violations
+from armed_model.interpret import Instance, Size
+from armed_model.profiles import CONTROLS, PROFILES
+from armed_model.properties import properties
+from armed_model.render import tla, tla_config, tla_name
+from armed_model.system import CONTROL_ENVIRONMENTS, ENVIRONMENTS, System
+from armed_proofs import matrix, select, tlc
+from armed_proofs.mutants import Report as MutationReport
+from armed_proofs.mutants import describe, mutate
 
 HOLDS, FAILS, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything holds; something does not; the call is off, or its result cannot be shown; Ctrl-C."""
@@ -181,7 +188,9 @@ def verify(
     full: Annotated[bool, typer.Option("--full", help="Everything (the default).")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="What could not be run is a failure.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the random histories; without it one is drawn.")] = None,
-    evidence: Annotated[Path, typer.Option(help="Where the result is kept, as verify.json.")] = Path("armed-evidence"),
+    evidence: Annotated[
+        Path, typer.Option(help="Where verify.json is kept, and (in a full run) every obligation, in smt2/.")
+    ] = Path("armed-evidence"),
     json_file: JsonOption = None,
 ) -> None:
     """Run everything: model, proofs, negative controls, and real processes; one table. Exit 0 iff everything holds."""
@@ -196,7 +205,7 @@ def verify(
     must_be_writable(file)
     with output.progress() as progress:
         result = verification.verify(
-            quick=quick, strict=strict, seed=seed, progress=progress, finished=output.finished
+            quick=quick, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
         )
     _show_verification(output.table, result)
     as_json = result.as_json()
@@ -213,33 +222,192 @@ def prove(
     profile: Annotated[str | None, typer.Option(help="One profile or negative control; without it, all.")] = None,
     claim: Annotated[str | None, typer.Option("--property", help="One property; without it, all.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Record the verdicts found as the expected ones.")] = False,
+    select_anew: Annotated[
+        bool, typer.Option("--select", help="First choose anew which candidates are the invariants, and record them.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Decide every property: proved for any number of slots and children, or refuted with a shortest run.
 
-    Exit 0 iff all verdicts equal the recorded ones.
+    With --profile or --property the runs are told, too. Exit 0 iff all verdicts equal the recorded ones.
     """
     if profile is not None and profile not in matrix.ALL_PROFILES:
         _refuse(f"no profile {profile!r}: give one of {', '.join(matrix.ALL_PROFILES)}")
-    if claim is not None and claim not in BY_NAME:
-        _refuse(f"no property {claim!r}: give one of {', '.join(BY_NAME)}")
-    if record and (profile or claim):
-        _refuse("--record takes all verdicts: leave --profile and --property out")
+    if claim is not None and claim not in matrix.ALL_NAMES:
+        _refuse(f"no property {claim!r}: give one of {', '.join(matrix.ALL_NAMES)}")
+    if (record or select_anew) and (profile or claim):
+        _refuse("--record and --select take all verdicts: leave --profile and --property out")
     output = Output(json_file)
     with output.progress() as progress:
+        if select_anew:
+            print(f"recorded in {select.record(progress)}", file=sys.stderr)
         names = [profile] if profile else list(matrix.ALL_PROFILES)
         decided = [matrix.decide(name, progress, claim) for name in names]
     cells = [cell for each in decided for cell in each.cells]
     if not cells:
         _refuse(f"nothing is recorded of {claim} in {profile}")
     if record:
-        print(f"recorded in {matrix.record(decided)}", file=sys.stderr)
-    _show_cells(output.table, cells)
+        try:
+            print(f"recorded in {matrix.record(decided)}", file=sys.stderr)
+        except ValueError as error:
+            _refuse(str(error))
+    _show_matrix(output.table, decided)
+    _show_cells(output.table, cells, runs=bool(profile or claim))
     differences = matrix.unexpected(decided, claim)
     for line in differences:
         output.table.print(f"[red]not as recorded:[/] {escape(line)}")
     output.write_json([cell.as_json() for cell in cells])
     raise typer.Exit(FAILS if differences else HOLDS)
+
+
+ProfileOption = Annotated[str, typer.Option("--profile", help=f"One of {', '.join((*PROFILES, *CONTROLS))}.")]
+EnvironmentOption = Annotated[
+    str, typer.Option("--environment", help=f"One of {', '.join((*ENVIRONMENTS, *CONTROL_ENVIRONMENTS))}.")
+]
+
+
+def _system(profile: str, environment: str) -> System:
+    known = {**PROFILES, **CONTROLS}
+    if profile not in known:
+        _refuse(f"no profile {profile!r}: give one of {', '.join(known)}")
+    if environment not in (*ENVIRONMENTS, *CONTROL_ENVIRONMENTS):
+        _refuse(f"no environment {environment!r}: give one of {', '.join((*ENVIRONMENTS, *CONTROL_ENVIRONMENTS))}")
+    return System(known[profile], environment)
+
+
+@app.command("explore")
+def explore_instance(
+    profile: ProfileOption = "reference",
+    environment: EnvironmentOption = "calm",
+    slots: Annotated[int, typer.Option(min=1, help="How many slots.")] = 2,
+    children: Annotated[int, typer.Option(min=1, help="How many children at a time.")] = 2,
+    limit: Annotated[int, typer.Option(min=1, help="Give up beyond so many distinct states.")] = 5_000_000,
+    json_file: JsonOption = None,
+) -> None:
+    """Visit every reachable state of a bounded instance: counts, depth, what happens in it, what is violated and how.
+
+    What is found holds for these bounds and says nothing beyond them. Exit 1 iff a property is violated that is proved.
+    """
+    system, size = _system(profile, environment), Size(slots, children)
+    output = Output(json_file)
+    instance = Instance(system, size)
+    with output.progress() as progress:
+        progress(f"exploring {profile}, {environment}, {size}")
+        claims = [each for each in properties(system.profile) if each.environment == environment]
+        claims = claims or [each for each in properties(system.profile) if each.environment == "+stray"]
+        try:
+            result = explore(instance, violations(claims), limit=limit)
+        except StillSearching as still:
+            _refuse(f"{still}: nothing is known of the rest; give fewer slots or children, or a higher --limit")
+    recorded = matrix.expected_verdicts().get(profile, {})
+    unexpected = sorted(name for name in result.found if recorded.get(name) == "proved")
+    never = [action.name for action in system.actions if action.name not in result.actions_seen]
+    table = Table(title=f"armed explore: {profile}, {environment}, {size}", title_justify="left", show_header=False)
+    for name, value in (
+        ("distinct states", f"{result.states:,}"),
+        ("transitions", f"{result.transitions:,}"),
+        ("depth", str(result.depth)),
+        ("seconds", f"{result.seconds:.2f}"),
+        ("actions that happen", f"{len(result.actions_seen)} of {len(system.actions)}"),
+        ("never", ", ".join(never) or "none: every action happens"),
+        ("violated", ", ".join(f"{name} ({len(each.run)} steps)" for name, each in result.found.items()) or "nothing"),
+    ):
+        table.add_row(name, value)
+    output.table.print(table)
+    for name, each in result.found.items():
+        output.table.print(f"\n{name} is violated. A shortest run:", highlight=False)
+        _tell_run(output.table, tell(instance, each.run))
+    output.write_json(
+        {
+            "profile": profile,
+            "environment": environment,
+            "slots": slots,
+            "children": children,
+            "states": result.states,
+            "transitions": result.transitions,
+            "depth": result.depth,
+            "seconds": round(result.seconds, 3),
+            "never": never,
+            "violated": {
+                name: [{"action": step.action, "arguments": list(step.arguments)} for step in each.run]
+                for name, each in result.found.items()
+            },
+        }
+    )
+    raise typer.Exit(FAILS if unexpected else HOLDS)
+
+
+@app.command("mutate")
+def mutate_specification(
+    only: Annotated[str, typer.Option(help="Only mutants with this in their names.")] = "",
+    processes: Annotated[int, typer.Option(min=1, help="How many mutants are judged at a time.")] = 2,
+    json_file: JsonOption = None,
+) -> None:
+    """Change every conjunct, effect, action, row and line of a profile in turn, and see whether a property notices.
+
+    A mutant is killed, or shown to be equivalent; one that survives is a gap. Takes minutes. Exit 0 iff none survives.
+    """
+    output = Output(json_file)
+    with output.progress() as progress:
+        report = mutate(progress, only, processes)
+    if not report.judgements:
+        _refuse(f"no mutant has {only!r} in its name")
+    _show_mutants(output.table, report)
+    output.write_json(report.as_json())
+    raise typer.Exit(FAILS if report.survivors else HOLDS)
+
+
+@app.command("export")
+def export_model(
+    form: Annotated[str, typer.Argument(help="tla: a TLA+ module and its configuration.")],
+    profile: ProfileOption = "reference",
+    environment: EnvironmentOption = "calm",
+    slots: Annotated[int, typer.Option(min=1, help="How many slots, in the configuration.")] = 2,
+    children: Annotated[int, typer.Option(min=1, help="How many children, in the configuration.")] = 2,
+    directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
+) -> None:
+    """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
+    if form != "tla":
+        _refuse(f"no form {form!r}: give tla")
+    system = _system(profile, environment)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for suffix, text in (("tla", tla(system)), ("cfg", tla_config(system, Size(slots, children)))):
+            file = directory / f"{tla_name(system)}.{suffix}"
+            file.write_text(text)
+            print(file)
+    except OSError as error:
+        _refuse(f"cannot write to {directory}: {error.strerror}")
+
+
+@app.command()
+def bench(
+    topic: Annotated[str, typer.Argument(help="explore: time to verdict beside TLC's, same instances.")] = "explore",
+    json_file: JsonOption = None,
+) -> None:
+    """Measure, side by side in one run. Figures are of this machine, now; the ratios are what to quote."""
+    if topic != "explore":
+        _refuse(f"no topic {topic!r}: give explore")
+    output = Output(json_file)
+    rows = []
+    with output.progress() as progress:
+        try:
+            for each in tlc.second_opinions([*tlc.QUICK, *tlc.FULL]):
+                rows.append(each)
+                progress(f"{each.profile}, {each.environment}, {each.size}")
+        except (tlc.Missing, tlc.TlcFailed) as error:
+            _refuse(str(error))
+    table = Table(title="armed bench explore", title_justify="left")
+    for column in ("instance", "states", "armed, s", "TLC, s", "armed / TLC"):
+        table.add_column(column, justify="left" if column == "instance" else "right")
+    for each in rows:
+        ratio = each.our_seconds / each.their_seconds
+        table.add_row(
+            f"{each.profile}, {each.environment}, {each.size}", f"{each.ours:,}",
+            f"{each.our_seconds:.2f}", f"{each.their_seconds:.2f}", f"{ratio:.2f}",
+        )  # fmt: skip
+    output.table.print(table)
+    output.write_json([each.as_json() for each in rows])
 
 
 @app.command()
@@ -287,6 +455,8 @@ def _show_verification(console: Console, result: verification.Verification) -> N
     for part in result.parts:
         counts = ", ".join(f"{name.replace('_', ' ')} {_count(value)}" for name, value in part.counts.items())
         verdict = "[green]holds[/]" if part.holds else "[red]FAILS[/]"
+        if part.not_run:
+            verdict, counts = "[yellow]NOT RUN[/]", part.not_run
         table.add_row(part.name, f"{escape(part.claim)}\n[dim]{escape(counts)}[/]", f"{part.seconds:.1f}", verdict)
     console.print(table)
     for part in result.parts:
@@ -304,29 +474,82 @@ def _count(value: Any) -> str:
     return f"{sum(value.values()):,}" if isinstance(value, dict) else f"{value:,}"
 
 
-def _show_cells(console: Console, cells: list[matrix.Cell]) -> None:
-    for profile in dict.fromkeys(cell.profile for cell in cells):
-        table = Table(title=f"armed prove: {profile}", title_justify="left", min_width=72)
-        table.add_column("property", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
-        table.add_column("scope")
-        for cell in cells:
-            if cell.profile == profile:
-                colour = {"proved": "green", "refuted": "yellow"}.get(cell.verdict.value, "red")
-                scope = cell.scope + ", definitional" * cell.restates
-                table.add_row(cell.claim.name, f"[{colour}]{cell.verdict.value}[/]", scope)
-        console.print(table)
+_SIGNS = {
+    "proved": "[green]proved[/]",
+    "refuted": "[yellow]refuted[/]",
+    "out of scope": "[dim]-[/]",
+    "open": "[red]OPEN[/]",
+}
+
+
+def _show_matrix(console: Console, decided: list[matrix.Matrix]) -> None:
+    table = Table(title="armed prove", title_justify="left")
+    table.add_column("property", no_wrap=True)
+    for each in decided:
+        table.add_column(each.profile.name)
+    cells = {(each.profile.name, cell.name): cell for each in decided for cell in each.cells}
+    names = {cell.name: cell for each in decided for cell in each.cells}
+    order = sorted(names, key=lambda name: (matrix.ALL_NAMES.index(names[name].claim.name), names[name].backends_alone))
+    for name in order:
+        row = [cells.get((each.profile.name, name)) for each in decided]
+        environment = names[name].claim.environment
+        title = ("  backends alone" if names[name].backends_alone else name) + (
+            f" [dim]{environment}[/]" if environment != "calm" else ""
+        )
+        table.add_row(title, *["" if cell is None else _sign(cell) for cell in row])
+    console.print(table)
+    console.print("proved: for any number of slots and children (*: definitional)", highlight=False)
+    console.print("refuted (n): by a run of n steps, the shortest; -: out of scope; blank: not asked", highlight=False)
+
+
+def _sign(cell: matrix.Cell) -> str:
+    steps = f" ({len(cell.counterexample)})" if cell.counterexample is not None else ""
+    return _SIGNS[cell.verdict.value] + steps + "*" * (cell.restates and cell.verdict is matrix.Verdict.PROVED)
+
+
+def _show_cells(console: Console, cells: list[matrix.Cell], *, runs: bool) -> None:
     for cell in cells:
         if cell.counterexample is not None:
-            told = f"\n{cell.profile}: {cell.claim.name} is refuted. {escape(cell.claim.sentence)}"
-            console.print(told, highlight=False, soft_wrap=True)
-            console.print(f"A shortest run ({cell.scope}):")
-            for number, line in enumerate(cell.story, 1):
-                console.print(f"  {number}. {escape(line)}", highlight=False, soft_wrap=True)
+            finding = cell.finding
+            console.print(f"\n[bold]{cell.profile}: {cell.name}[/] is refuted.", highlight=False, soft_wrap=True)
+            if finding is not None:
+                mended = f" Mended by {finding.mended_by}." if finding.mended_by else " Not mended."
+                reach = {"outside": "Can be reached from outside.", "debugger": "Only a debugger reaches it."}
+                told = f"{escape(finding.sentence)}{mended} {reach[finding.reach]}"
+                console.print(f"  {told}", highlight=False, soft_wrap=True)
+            if runs:
+                console.print(f"  Claimed: {escape(cell.claim.sentence)}", highlight=False, soft_wrap=True)
+                console.print(f"  A shortest run ({cell.scope}):")
+                _tell_run(console, cell.story)
+        if runs and cell.verdict is matrix.Verdict.OUT_OF_SCOPE:
+            console.print(f"{cell.profile}: {cell.name} is out of scope: {escape(cell.claim.out_of_scope)}")
         for failure in cell.failures:
             console.print(f"[red]{cell.claim.name}:[/] {failure.name}: {escape(failure.answer)}", soft_wrap=True)
-        if cell.premise is None:
+        if cell.premise is None and cell.verdict is matrix.Verdict.OPEN:
             console.print(f"[red]{cell.claim.name}:[/] its premise was never reached: nothing is proved")
+
+
+def _tell_run(console: Console, story: Iterable[str]) -> None:
+    for number, line in enumerate(story, 1):
+        console.print(f"  {number}. {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _show_mutants(console: Console, report: MutationReport) -> None:
+    table = Table(title="armed mutate", title_justify="left", show_header=False)
+    table.add_row("mutants", str(len(report.judgements)))
+    for fate, count in report.counts.items():
+        table.add_row(fate.value, str(count))
+    console.print(table)
+    kills = Table(title="who kills what", title_justify="left")
+    for column in ("property", "kills", "alone"):
+        kills.add_column(column, justify="left" if column == "property" else "right")
+    for name, each in report.kills.items():
+        kills.add_row(name, str(each.all), str(each.alone))
+    console.print(kills)
+    for judgement in report.survivors:
+        console.print(f"[red]survivor:[/] {escape(describe(judgement))}", highlight=False, soft_wrap=True)
+    verdict = "[green]no survivor[/]" if not report.survivors else f"[red]{len(report.survivors)} survive[/]"
+    console.print(f"{len(report.judgements)} mutants, {verdict} ({report.seconds:.0f} s).", highlight=False)
 
 
 def _show_conformance(console: Console, report: Report) -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from armed_conformance.decisions import compare_decisions
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.run import conform, draw_seed
 from armed_model.explore import explore, violations
-from armed_model.interpret import Instance, Size
-from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
-from armed_model.properties import ASSUMPTIONS, PROPERTIES, SOMETIMES
+from armed_model.interpret import Instance, Size, Sought
+from armed_model.profiles import CONTROLS, PROFILES, Profile
+from armed_model.properties import ASSUMPTIONS, properties, sometimes
 from armed_model.properties import c as some_child
 from armed_model.properties import s as some_slot
-from armed_model.system import System
+from armed_model.system import ENVIRONMENTS, System
+from armed_proofs import cvc5_opinion, evidence, tlc
 from armed_proofs.agreement import Disagreement, compare
-from armed_proofs.matrix import Matrix, decide, solver_version, unexpected
+from armed_proofs.matrix import Matrix, Verdict, decide, solver_version, unexpected
+from armed_proofs.obligations import impossible_actions
 
 Progress = Callable[[str], None]
 
@@ -30,13 +34,29 @@ class Extent:
     """How much is done; what the quick run leaves out is the difference."""
 
     sizes: tuple[Size, ...]
+    reference_sizes: tuple[Size, ...]
     states_compared: int
+    by_cvc5: tuple[System, ...]
+    by_tlc: tuple[tlc.Bounds, ...]
     histories: int
 
 
-QUICK = Extent(sizes=(Size(1, 2), Size(2, 1)), states_compared=20, histories=100)
+_ALL_SYSTEMS = tuple(System(profile, environment) for profile in PROFILES.values() for environment in ENVIRONMENTS)
+QUICK = Extent(
+    sizes=(Size(1, 1),),
+    reference_sizes=(Size(2, 1), Size(1, 2)),
+    states_compared=20,
+    by_cvc5=tuple(System(PROFILES["reference"], environment) for environment in ("calm", "+stray")),
+    by_tlc=tlc.QUICK,
+    histories=60,
+)
 FULL = Extent(
-    sizes=(*QUICK.sizes, Size(1, 3), Size(3, 1), Size(2, 2), Size(2, 3)), states_compared=200, histories=1000
+    sizes=(*QUICK.sizes, Size(2, 1), Size(1, 2)),
+    reference_sizes=(*QUICK.reference_sizes, Size(2, 2), Size(3, 2)),
+    states_compared=200,
+    by_cvc5=_ALL_SYSTEMS,
+    by_tlc=tlc.FULL,
+    histories=1000,
 )
 
 
@@ -49,6 +69,8 @@ class Part:
     counts: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    not_run: str = ""
+    """Why the part was not run: a tool is missing. Under --strict that is a failure."""
     seconds: float = 0.0
 
     @property
@@ -59,6 +81,8 @@ class Part:
     @property
     def empty(self) -> list[str]:
         """The counts that are 0: a check that looked at nothing has not passed."""
+        if self.not_run:
+            return []
         return [name for name, count in self.counts.items() if count in (0, {})]
 
     def as_json(self) -> dict[str, Any]:
@@ -67,6 +91,7 @@ class Part:
             "part": self.name,
             "claim": self.claim,
             "holds": self.holds,
+            "not_run": self.not_run,
             "counts": self.counts,
             "failures": self.failures + [f"the count of {name} is 0" for name in self.empty],
             "seconds": round(self.seconds, 2),
@@ -91,14 +116,18 @@ class Verification:
 
     @property
     def left_out(self) -> list[str]:
-        """What a full run does and this one did not."""
+        """What a full run does and this one did not, and what no run of this command does."""
         if not self.quick:
-            return []
-        more = ", ".join(str(size) for size in FULL.sizes if size not in QUICK.sizes)
+            return ["mutants of the specification: `armed mutate`"]
         return [
-            f"exploration of {more}",
+            f"exploration of every profile and environment at {_sizes(FULL.sizes)} (here {_sizes(QUICK.sizes)}), "
+            f"and of reference at {_sizes(FULL.reference_sizes)} (here {_sizes(QUICK.reference_sizes)})",
             f"model against z3 on {FULL.states_compared} random states (here {QUICK.states_compared})",
+            f"cvc5 on all {len(FULL.by_cvc5)} systems (here {len(QUICK.by_cvc5)})",
+            f"TLC on {len(FULL.by_tlc)} instances (here {len(QUICK.by_tlc)})",
             f"{FULL.histories} random histories (here {QUICK.histories})",
+            "every proved obligation as SMT-LIB text",
+            "mutants of the specification: `armed mutate`",
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -129,33 +158,45 @@ def verify(
     quick: bool,
     strict: bool,
     seed: int | None,
+    keep: Path | None = None,
     progress: Progress = lambda _: None,
     finished: Callable[[Part], None] = lambda _: None,
 ) -> Verification:
-    """Run every part; a part that fails does not keep the others from running.
+    """Run every part; a part that fails, even by an exception, does not keep the others from running.
 
     `progress` is told what is going on, `finished` is given each part when it is through. Without a seed one is drawn.
+    `strict`: a part that cannot be run for want of a tool has failed. `keep`: where a full run writes its obligations.
     """
     extent = QUICK if quick else FULL
     run = Verification(quick, strict, draw_seed() if seed is None else seed)
     began = time.perf_counter()
     plan: list[tuple[Part, Callable[[Part], None]]] = [
-        (Part("exploration", "no bounded instance violates a property; everything is reached"),
-         lambda part: _explore(part, extent, progress)),
+        (Part("exploration", "in bounded instances what is proved is not violated, and everything is reached"),
+         lambda part: _explore(part, extent, run, progress)),
         (Part("interpreter", "the compiled model and z3 agree on random states"),
          lambda part: _compare_interpreters(part, extent, progress)),
-        (Part("proofs", "every property holds for any number of slots and children"),
+        (Part("proofs", "each property in each profile is proved for any number of slots and children, or refuted"),
          lambda part: _prove(part, run, progress)),
         (Part("controls", "without the switch the same properties are refuted"),
          lambda part: _refute(part, run, progress)),
-        (Part("decisions", "the implementation decides as the model does, for every wait status and slot word"),
+        (Part("cvc5", "a second solver gives the same answers"),
+         lambda part: _ask_cvc5(part, extent, None if quick else keep, progress)),
+        (Part("TLC", "a second model checker counts the same states and refutes the same properties"),
+         lambda part: _ask_tlc(part, extent, progress)),
+        (Part("decisions", "the implementation decides as the model does, for every wait status"),
          lambda part: _decisions(part, progress)),
         (Part("conformance", "real processes do what the model does, step by step"),
          lambda part: _conform(part, extent, run.seed, progress)),
     ]  # fmt: skip
+    plan.insert(0, plan.pop(2))  # the verdicts first: the other parts are held against them
     for part, act in plan:
         started = time.perf_counter()
-        act(part)
+        try:
+            act(part)
+        except Exception as error:  # a defect of the tool itself: told, and counted as a failure
+            part.failures.append(f"{type(error).__name__}: {error}")
+        if part.not_run and strict:
+            part.failures.append(f"not run, and --strict: {part.not_run}")
         part.seconds = time.perf_counter() - started
         run.parts.append(part)
         finished(part)
@@ -163,34 +204,54 @@ def verify(
     return run
 
 
-def _explore(part: Part, extent: Extent, progress: Progress) -> None:
-    part.counts = {"instances": 0, "states": 0, "transitions": 0, "depth": 0, "actions": 0, "reached": 0}
-    for size in extent.sizes:
-        progress(f"exploring {size}")
-        instance = Instance(System(REFERENCE), size)
-        sometimes = {name: _somewhere(instance, name) for name in SOMETIMES}
-        result = explore(instance, {**violations(instance, PROPERTIES), **sometimes})
-        for name, found in result.found.items():
-            if name not in sometimes:
-                part.failures.append(f"{name} is violated in {len(found.run)} steps")
-        part.failures += [f"never reached in {size}: {name}" for name in sometimes if name not in result.found]
-        part.failures += [f"never enabled in {size}: {name}" for name in set(instance.actions) - result.actions_seen]
-        if not result.complete:
-            part.failures.append(f"the search of {size} did not finish")
-        part.counts["instances"] += 1
-        part.counts["states"] += result.states
-        part.counts["transitions"] += result.transitions
-        part.counts["depth"] = max(part.counts["depth"], result.depth)
-        part.counts["actions"] = len(result.actions_seen)
-        part.counts["reached"] = len(sometimes)
+def _sizes(sizes: tuple[Size, ...]) -> str:
+    return ", ".join(str(size) for size in sizes)
 
 
-def _somewhere(instance: Instance, name: str) -> Callable[[Any, Any, int], tuple[int, ...] | None]:
-    """Look for a state in which something is so for some child and some slot."""
-    over = (some_child, some_slot)
-    holds = instance.predicate(SOMETIMES[name], over)
-    bindings = instance.bindings(over)
-    return lambda before, after, who: next((b for b in bindings if holds(after, after, who, *b)), None)
+def _explore(part: Part, extent: Extent, run: Verification, progress: Progress) -> None:
+    part.counts = {"instances": 0, "states": 0, "transitions": 0, "depth": 0, "actions seen": 0, "reached": 0}
+    refuted = {
+        (cell.profile, cell.claim.name)
+        for matrix in run.matrices
+        for cell in matrix.cells
+        if cell.verdict is Verdict.REFUTED
+    }
+    for profile in PROFILES.values():
+        wanted = {
+            name: Sought((some_child, some_slot), term, on_states=True) for name, term in sometimes(profile).items()
+        }
+        for environment in ENVIRONMENTS:
+            seen: set[str] = set()
+            reached: set[str] = set()
+            system = System(profile, environment)
+            sizes = extent.sizes if environment == "calm" else extent.sizes[:2]
+            if profile.name == "reference" and environment == "calm":
+                sizes = (*extent.sizes, *[size for size in extent.reference_sizes if size not in extent.sizes])
+            for size in sizes:
+                progress(f"exploring {profile.name}, {environment}, {size}")
+                claims = [each for each in properties(profile) if each.environment == environment]
+                result = explore(Instance(system, size), {**violations(claims), **wanted})
+                reached |= result.found.keys() & wanted.keys()
+                seen |= result.actions_seen
+                for name in result.found.keys() - wanted.keys():
+                    if (profile.name, name) not in refuted and not _is_out_of_scope(profile, name):
+                        part.failures.append(f"{profile.name}, {environment}: {name} is violated, and was not refuted")
+                part.counts["instances"] += 1
+                part.counts["states"] += result.states
+                part.counts["transitions"] += result.transitions
+                part.counts["depth"] = max(part.counts["depth"], result.depth)
+            if environment == "calm" and len(sizes) > 1:
+                missed = wanted.keys() - reached
+                part.failures += [f"never reached in {profile.name}: {name}" for name in sorted(missed)]
+                impossible = impossible_actions(system)
+                for name in {action.name for action in system.actions} - seen - impossible:
+                    part.failures.append(f"{profile.name}: {name} never happens, and is not proved impossible")
+            part.counts["actions seen"] += len(seen)
+            part.counts["reached"] += len(reached)
+
+
+def _is_out_of_scope(profile: Profile, name: str) -> bool:
+    return any(each.name == name and each.out_of_scope for each in properties(profile))
 
 
 def _compare_interpreters(part: Part, extent: Extent, progress: Progress) -> None:
@@ -207,11 +268,14 @@ def _prove(part: Part, run: Verification, progress: Progress) -> None:
     run.matrices += matrices
     cells = [cell for matrix in matrices for cell in matrix.cells]
     part.counts = {
-        "properties proved": sum(cell.verdict.value == "proved" for cell in cells),
+        verdict.value: sum(cell.verdict is verdict for cell in cells)
+        for verdict in (Verdict.PROVED, Verdict.REFUTED, Verdict.OUT_OF_SCOPE)
+    } | {
         "obligations": sum(matrix.obligations for matrix in matrices),
         "premises reached": sum(cell.premise is not None for cell in cells),
     }
     part.failures += unexpected(matrices)
+    part.failures += [f"{cell.profile}: {cell.name} is open" for cell in cells if cell.verdict is Verdict.OPEN]
 
 
 def _refute(part: Part, run: Verification, progress: Progress) -> None:
@@ -223,6 +287,54 @@ def _refute(part: Part, run: Verification, progress: Progress) -> None:
     for cell in cells[:1]:
         part.notes.append(f"{cell.profile}: {cell.claim.name} is refuted. The story of the commit of May 2009:")
         part.notes += [f"  {number}. {line}" for number, line in enumerate(cell.story, 1)]
+
+
+def _ask_cvc5(part: Part, extent: Extent, keep: Path | None, progress: Progress) -> None:
+    progress("asking cvc5")
+    try:
+        versions = [cvc5_opinion.version()]
+    except cvc5_opinion.Missing as missing:
+        part.not_run = str(missing)
+        return
+    if keep is None:
+        opinions = cvc5_opinion.second_opinions(extent.by_cvc5, progress=lambda what: progress(f"cvc5: {what}"))
+        part.counts = {"systems": len(opinions), "obligations": sum(each.obligations for each in opinions)}
+        for each in opinions:
+            if not each.agrees:
+                answers = each.disagreements[:3] or "nothing was asked"
+                part.failures.append(f"{each.profile}, {each.environment}: {answers}")
+        return
+    index = evidence.write_evidence(
+        keep,
+        extent.by_cvc5,
+        ask=cvc5_opinion.ask,
+        versions=versions,
+        progress=lambda what: progress(f"cvc5, obligations written: {what}"),
+    )
+    entries = json.loads(index.read_text())["obligations"]
+    part.counts = {"systems": len(extent.by_cvc5), "obligations": len(entries)}
+    part.failures += [f"{each['obligation']}: {each['cvc5']}" for each in entries if each["cvc5"] != "unsat"]
+    part.notes.append(f"Every obligation is written down, with its hash and both solvers' answers: {index}")
+
+
+def _ask_tlc(part: Part, extent: Extent, progress: Progress) -> None:
+    progress("asking TLC")
+    try:
+        opinions = []
+        for each in tlc.second_opinions(extent.by_tlc):
+            opinions.append(each)
+            progress(f"TLC: {each.profile}, {each.environment}, {each.size} ({len(opinions)} of {len(extent.by_tlc)})")
+    except tlc.Missing as missing:
+        part.not_run = str(missing)
+        return
+    part.counts = {
+        "instances": len(opinions),
+        "states": sum(each.theirs for each in opinions),
+        "properties held": sum(each.held for each in opinions),
+        "properties refuted": sum(len(each.refuted) for each in opinions),
+    }
+    for each in opinions:
+        part.failures += [f"{each.profile}, {each.environment}, {each.size}: {line}" for line in each.differences]
 
 
 def _decisions(part: Part, progress: Progress) -> None:

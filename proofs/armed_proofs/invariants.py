@@ -136,6 +136,7 @@ def _blanks() -> dict[str, Candidate]:
 def _slots(profile: Profile) -> dict[str, Candidate]:
     launched = launching != no_slot
     private = profile.allocation is not Allocation.SHARED
+    is_accounted_for = either(launching == s, owner[s] != nobody, mode == Mode.DEAD)
     nobody_has_it = either(s == no_slot, both(owner[s] == nobody, launching != s))
     return {
         "child_owns_its_slot": ((c,), implies(c_has_a_slot, both(owner[slot_of[c]] == c, there_is_c))),
@@ -160,7 +161,7 @@ def _slots(profile: Profile) -> dict[str, Candidate]:
         "flag_of_a_slot_given_out_is_not_unused": ((s,), implies(negate(nobody_has_it), flag[s] != UNUSED)),
         **(
             {
-                "slot_in_use_has_an_owner": ((s,), implies(in_use[s], either(launching == s, owner[s] != nobody, mode == Mode.DEAD))),
+                "slot_in_use_has_an_owner": ((s,), implies(in_use[s], is_accounted_for)),
                 "owned_slot_is_in_use": ((s,), implies(owner[s] != nobody, in_use[s])),
                 "launched_slot_is_in_use": ((), implies(launched, in_use[launching])),
             }
@@ -189,9 +190,10 @@ def _slots(profile: Profile) -> dict[str, Candidate]:
 
 
 def _kinds(profile: Profile) -> dict[str, Candidate]:
+    launched = [each for each in profile.with_a_slot if each is not Kind.WALSENDER]
     return {
         "kinds_are_the_profile's": ((c,), one_of(kind[c], *profile.kinds)),
-        "launched_kind_has_a_slot": ((), one_of(launching_as, *[each for each in profile.with_a_slot if each is not Kind.WALSENDER])),
+        "launched_kind_has_a_slot": ((), one_of(launching_as, *launched)),
         "kinds_with_a_slot": ((c,), implies(there_is_c, c_has_a_slot == one_of(kind[c], *profile.with_a_slot))),
         "phases_are_the_profile's": ((c,), one_of(phase[c], *phases(profile))),
         "dead_ends_hold_nothing": ((c,), implies(kind[c] == Kind.DEAD_END, negate(either(holds[c], to_give[c])))),
@@ -203,9 +205,10 @@ def _kinds(profile: Profile) -> dict[str, Candidate]:
 
 def _engagements() -> dict[str, Candidate]:
     alive = negate(one_of(phase[c], Phase.NONE, Phase.EXITED))
+    nothing = negate(either(armed[c], engaged[c], holds[c], failed[c]))
     early = one_of(phase[c], Phase.NONE, Phase.STARTING, Phase.ASKED, Phase.CHECKED)
     return {
-        "nothing_before_the_exit_path": ((c,), implies(early, negate(either(armed[c], engaged[c], holds[c], failed[c])))),
+        "nothing_before_the_exit_path": ((c,), implies(early, nothing)),
         "armed_while_engaged": ((c,), implies(alive, armed[c] == engaged[c])),
         "holds_only_while_armed": ((c,), implies(holds[c], armed[c])),
         "fails_only_while_armed": ((c,), implies(failed[c], armed[c])),
@@ -229,22 +232,27 @@ def _one_engagement(profile: Profile) -> dict[str, Candidate]:
         found[f"at_{at.value}"] = ((c,), implies(phase[c] == at, _has_done(done)))
         done.add(step)
     armed_word = choose(kind[c] == Kind.WALSENDER, STREAMING, ACTIVE)
+    is_clean = clean_word(profile, slot_of[c])
+    is_on_its_way_out = one_of(phase[c], Phase.LEAVING, Phase.STUCK)
     return {
         **found,
         "at_serving": ((c,), implies(both(phase[c] == Phase.SERVING, c_has_a_slot), _has_done(done))),
         "streaming_after_start_up": (
             (c,),
-            implies(kind[c] == Kind.WALSENDER, one_of(phase[c], Phase.SERVING, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
+            implies(
+                kind[c] == Kind.WALSENDER,
+                either(is_on_its_way_out, one_of(phase[c], Phase.SERVING, Phase.EXITED)),
+            ),
         ),
         "the_flag_tells_whether_armed": (
-            (c,), implies(c_has_a_slot, flag[slot_of[c]] == choose(armed[c], armed_word, clean_word(profile, slot_of[c])))
+            (c,), implies(c_has_a_slot, flag[slot_of[c]] == choose(armed[c], armed_word, is_clean))
         ),
         "who_has_to_disarm_is_armed": ((c,), implies(to_disarm[c], armed[c])),
         "who_has_to_give_holds": ((c,), implies(to_give[c], holds[c])),
         "who_has_to_give_has_to_disarm": ((c,), implies(both(to_give[c], c_has_a_slot), to_disarm[c])),
         "who_has_to_disarm_only_has_given": (
             (c,),
-            implies(both(to_disarm[c], negate(to_give[c]), one_of(phase[c], Phase.LEAVING, Phase.STUCK)), negate(holds[c])),
+            implies(both(to_disarm[c], negate(to_give[c]), is_on_its_way_out), negate(holds[c])),
         ),
         "who_failed_has_nothing_to_do": ((c,), implies(failed[c], negate(either(to_give[c], to_disarm[c])))),
         "an_orderly_exit_disarms_unless_it_holds": (

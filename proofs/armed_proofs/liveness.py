@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from armed_model.explore import Exploration, Run, StillSearching, Step
+from armed_model.explore import Exploration, Run, Step, StillSearching
 from armed_model.interpret import Instance, State
+from armed_model.profiles import Kind
 from armed_model.properties import LeadsTo, after
 from armed_model.system import (
     CHILD,
@@ -34,7 +35,6 @@ from armed_model.system import (
     shutdown,
     told,
 )
-from armed_model.profiles import Kind
 from armed_model.terms import Action, Parameter, Term, both, either, implies, negate, one_of, substitute
 from armed_proofs.invariants import invariant
 from armed_proofs.obligations import Obligation, facts_of_a_state, facts_of_a_step, goal_after

@@ -13,8 +13,8 @@ from __future__ import annotations
 import enum
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -214,15 +214,22 @@ def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Ans
     cells = []
     for claim in safety:
         restates, failures = proved[claim.name]
-        common = dict(obligations=len(answers[claim.name]), seconds=seconds[claim.name], restates=restates,
-                      premise=reached.get(claim.name), backends_alone=system.backends_alone)  # fmt: skip
+        cell = Cell(
+            name,
+            claim,
+            Verdict.PROVED,
+            system.backends_alone,
+            len(answers[claim.name]),
+            seconds[claim.name],
+            restates=restates,
+            premise=reached.get(claim.name),
+        )
         if claim.name in violated:
             run, size, story = violated[claim.name]
-            cells.append(Cell(name, claim, Verdict.REFUTED, counterexample=run, size=size, story=story, **common))
-        elif not failures and claim.name in reached:
-            cells.append(Cell(name, claim, Verdict.PROVED, **common))
-        else:
-            cells.append(Cell(name, claim, Verdict.OPEN, failures=failures, size=SIZES[-1], **common))
+            cell = replace(cell, verdict=Verdict.REFUTED, counterexample=run, size=size, story=story)
+        elif failures or claim.name not in reached:
+            cell = replace(cell, verdict=Verdict.OPEN, failures=failures, size=SIZES[-1])
+        cells.append(cell)
     return out + cells + [_decide_run(system, each, unproved) for each in claims if isinstance(each, LeadsTo)]
 
 
@@ -239,7 +246,9 @@ def _ask(
 Violation = tuple[Run, Size, tuple[str, ...]]
 
 
-def _search(system: System, claims: list[Property], doubtful: list[Property]) -> tuple[dict[str, Run], dict[str, Violation]]:
+def _search(
+    system: System, claims: list[Property], doubtful: list[Property]
+) -> tuple[dict[str, Run], dict[str, Violation]]:
     """Search the instances for shortest runs to the premises of all claims, and to violations of the doubtful ones."""
     reached: dict[str, Run] = {}
     violated: dict[str, Violation] = {}
@@ -295,12 +304,8 @@ def _decide_run(system: System, claim: LeadsTo, unproved: list[Answer]) -> Cell:
                 raise AssertionError(f"the run to {claim.name} does not replay")
             replay_by_definition(instance, run)
             story = (*tell(instance, run), "From here nothing that is due can ever be done.")
-            return _with(cell, Verdict.REFUTED, counterexample=with_fresh_words(instance, run), size=size, story=story)
-    return _with(cell, Verdict.OPEN, failures=failures, size=SIZES[-2])
-
-
-def _with(cell: Cell, verdict: Verdict, **changes: Any) -> Cell:
-    return Cell(**{**cell.__dict__, "verdict": verdict, **changes})
+            return replace(cell, verdict=Verdict.REFUTED, counterexample=with_fresh_words(instance, run), size=size, story=story)
+    return replace(cell, verdict=Verdict.OPEN, failures=failures, size=SIZES[-2])
 
 
 # --- What is recorded ------------------------------------------------------------------------------------------------
@@ -381,7 +386,7 @@ def decide(name: str, progress: Progress = lambda _: None, only: str | None = No
 
 
 def record(matrices: Iterable[Matrix]) -> str:
-    """Write the verdicts found over the recorded ones, and return the file's path. Raises ValueError for an open one."""
+    """Write the verdicts found over the recorded ones, and return the file's path. Raises ValueError if one is open."""
     path = str(files("armed_proofs").joinpath("verdicts.toml"))
     text = verdicts_as_toml(matrices)
     with open(path, "w") as file:

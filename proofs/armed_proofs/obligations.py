@@ -41,7 +41,7 @@ from armed_model.terms import Action, Parameter, Term, substitute, symbols
 from armed_proofs.invariants import Candidate, invariant
 
 IMPOSSIBLE = "impossible: the action cannot happen"
-"""The answer where the invariant contradicts the action's guard. That the invariant itself can hold is shown at first."""
+"""The answer where the invariant contradicts the action's guard. That it can hold itself is shown at first."""
 
 LIMIT_MS = 10_000
 """How long one query may take. They take milliseconds; one that does not is a failure, never a pass."""
@@ -84,7 +84,8 @@ def discharge(obligations: Iterable[Obligation]) -> Iterator[Answer]:
 
     Queries with the same facts share a solver, and are first asked together: whether one of their goals can fail. Only
     if so, each is asked alone. Facts that contradict each other would prove anything: they are answered "vacuous",
-    which is not proved, unless they say that an action happens: then it cannot. Nor is a query with a quantifier, whatever z3 would say of it.
+    which is not proved, unless they say that an action happens: then it cannot. Nor is a query with a quantifier proved,
+    whatever z3 would say of it.
     """
     for _, group in itertools.groupby(obligations, key=lambda each: id(each.facts)):
         yield from _discharge_together(list(group))
@@ -178,8 +179,19 @@ def property_obligations(
                 *_invariant_facts(system, conjuncts, action, over),
             )
             for claim in group:
-                goal = goal_after(action, substitute(claim.claim, [(actor, by)]))
+                witnessed = _with_witnesses(claim.claim.z3, _terms(system, action, over))
+                goal = goal_after(action, substitute(Term(witnessed), [(actor, by)]))
                 yield claim, Obligation(f"{action.name} respects {claim.name}", facts, goal, of_an_action=True)
+
+
+def impossible_actions(system: System) -> set[str]:
+    """Return the names of the actions that the invariant shows never to happen."""
+    conjuncts = invariant(system)
+    steps = (
+        Obligation(action.name, facts_of_a_step(system, conjuncts, action, ()), z3.BoolVal(False), of_an_action=True)
+        for action in system.actions
+    )
+    return {answer.name for answer in discharge(steps) if answer.answer == IMPOSSIBLE}
 
 
 def facts_of_a_state(
@@ -277,6 +289,15 @@ def _instances_of_for_all(expression: Any, terms: dict[str, list[Any]]) -> list[
         ways = [_instances_of_for_all(child, terms) for child in expression.children()]
         return [z3.Or(*[z3.And(*way) for way in ways])]
     return [expression]
+
+
+def _with_witnesses(goal: Any, terms: dict[str, list[Any]]) -> Any:
+    """Name who might be the one that a goal says exists: a goal that is harder to reach, and has no quantifier."""
+    if z3.is_quantifier(goal) and goal.is_exists():
+        return z3.Or(*[z3.substitute_vars(goal.body(), term) for term in terms[goal.var_sort(0).name()]])
+    if z3.is_implies(goal):
+        return z3.Implies(goal.arg(0), _with_witnesses(goal.arg(1), terms))
+    return goal
 
 
 _INSTANCES: dict[tuple[Any, ...], tuple[Any, Any]] = {}

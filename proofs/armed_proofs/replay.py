@@ -51,8 +51,12 @@ class _World:
     def __init__(self, instance: Instance, run: Run) -> None:
         count = {"Slot": instance.size.slots + 1, "Child": instance.size.children + 1}
         actions = [instance.actions[step.action].action for step in run]
-        words = [value for action, step in zip(actions, run, strict=True)
-                 for parameter, value in zip(action.of, step.arguments, strict=True) if parameter.sort.name == "Word"]  # fmt: skip
+        words = [
+            value
+            for action, step in zip(actions, run, strict=True)
+            for parameter, value in zip(action.of, step.arguments, strict=True)
+            if parameter.sort.name == "Word"
+        ]
         count["Word"] = max([len(RESERVED) - 1, *words]) + 1
         self.members: dict[str, list[Any]] = {}
         sorts = {constant.sort.name: constant.sort for constant in CONSTANTS}
