@@ -214,7 +214,7 @@ def _about(obligation: Obligation, system: System | None, claim: Property | None
 # --- What is proved of a system --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Proved:
     """An obligation that z3 answers `unsat`, and the property that it belongs to; without, it is the invariant's."""
 
@@ -224,7 +224,7 @@ class Proved:
     """The facts alone have no model: the action that they speak of cannot happen."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Proofs:
     """All that z3 proves of a system. `skipped` are the properties that it does not: they are no evidence."""
 
