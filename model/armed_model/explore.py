@@ -161,7 +161,9 @@ def replay(instance: Instance, run: Run) -> list[State]:
 def holds_at_the_end(instance: Instance, run: Run, sought: Sought) -> list[Arguments]:
     """Replay a run, and return the members for which what is sought is there in its last state, or on its last step."""
     states = replay(instance, run)
-    if sought.on_states or not run:
+    if not sought.on_states and not run:
+        return []
+    if sought.on_states:
         found = instance.watch({"": sought})(states[-1], states[-1], 0)
     else:
         who = list(Who).index(instance.actions[run[-1].action].action.by)

@@ -391,7 +391,8 @@ def _assign(profile: Profile, of_kind: Kind) -> Action:
 
 
 def _assign_fails(profile: Profile) -> tuple[Action, ...]:
-    starts = (mode == Mode.RUNNING).because("a slot is wanted")
+    also = [Mode.STARTING] if Kind.AUXILIARY in profile.with_a_slot and profile.auxiliaries_while_starting else []
+    starts = one_of(mode, Mode.RUNNING, *also).because("a slot is wanted")
     match profile.allocation:
         case Allocation.SHARED:
             why = "By the count of children there is a free slot, but no flag is unused: the supervisor ends."
@@ -704,6 +705,7 @@ def _orderly_exit(profile: Profile) -> Action:
 
 def _ending(profile: Profile) -> tuple[Action, ...]:
     asks = Step.ASK in profile.start
+    early = negate(one_of(phase[c], Phase.STARTING, Phase.ASKED))
     return (
         _action(
             "leave",
@@ -713,7 +715,7 @@ def _ending(profile: Profile) -> tuple[Action, ...]:
             guard=(
                 responds.because("it lives"),
                 (phase[c] != Phase.LEAVING).because("once"),
-                *([told[c].because("before, nobody's code but the launcher's own runs")] if asks else []),
+                *([early.because("until then nobody's code but the launcher's own runs")] if asks else []),
             ),
             effect=(phase[c].becomes(Phase.LEAVING),),
             cites=("C13",),
@@ -1030,6 +1032,14 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
         effect=(holds[copy_of].becomes(False), copy_gives.becomes(False)),
         cites=("C4",),
     )
+    give_late = _action(
+        "grandchild_gives_late",
+        "The grandchild runs the give-back of a parent that has been reaped: there is nothing to give.",
+        by=GRANDCHILD,
+        of=(),
+        guard=(copy_gives.because("it inherited one"), (copy_of == nobody).because("of a child that is gone"), *knows),
+        effect=(copy_gives.becomes(False),),
+    )
     stop = _action(
         "grandchild_is_stopped",
         "The give-back finds that it runs in another process than the one that took, and stops that.",
@@ -1057,7 +1067,7 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
                 copy_disarms.becomes(disarms),
             ),
         ),
-        stop if stops else give,
+        *((stop,) if stops else (give, give_late)),
         _action(
             "grandchild_disarms",
             "The grandchild runs its parent's disarm.",
@@ -1095,7 +1105,11 @@ def _orphan(profile: Profile) -> tuple[Action, ...]:
             by=ENVIRONMENT,
             of=(),
             guard=(negate(one_of(mode, Mode.STOPPED, Mode.DEAD)).because("it lives"),),
-            effect=(mode.becomes(Mode.DEAD), launching.becomes(no_slot)),
+            effect=(
+                mode.becomes(Mode.DEAD),
+                launching.becomes(no_slot),
+                *([launching_as.becomes(Kind.BACKEND)] if Kind.AUXILIARY in profile.with_a_slot else []),
+            ),
         ),
         *([lifeline] if Step.ASK in profile.start else []),
     )

@@ -304,7 +304,8 @@ def _decide_run(system: System, claim: LeadsTo, unproved: list[Answer]) -> Cell:
                 raise AssertionError(f"the run to {claim.name} does not replay")
             replay_by_definition(instance, run)
             story = (*tell(instance, run), "From here nothing that is due can ever be done.")
-            return replace(cell, verdict=Verdict.REFUTED, counterexample=with_fresh_words(instance, run), size=size, story=story)
+            run = with_fresh_words(instance, run)
+            return replace(cell, verdict=Verdict.REFUTED, counterexample=run, size=size, story=story)
     return replace(cell, verdict=Verdict.OPEN, failures=failures, size=SIZES[-2])
 
 

@@ -84,8 +84,8 @@ def discharge(obligations: Iterable[Obligation]) -> Iterator[Answer]:
 
     Queries with the same facts share a solver, and are first asked together: whether one of their goals can fail. Only
     if so, each is asked alone. Facts that contradict each other would prove anything: they are answered "vacuous",
-    which is not proved, unless they say that an action happens: then it cannot. Nor is a query with a quantifier proved,
-    whatever z3 would say of it.
+    which is not proved, unless they say that an action happens: then it cannot. Nor is a query with a quantifier
+    proved, whatever z3 would say of it.
     """
     for _, group in itertools.groupby(obligations, key=lambda each: id(each.facts)):
         yield from _discharge_together(list(group))
