@@ -32,7 +32,10 @@ from armed_model.system import (
     children_are_ended,
     clean,
     clean_word,
+    copy_disarms,
     copy_gives,
+    copy_of,
+    copy_slot,
     engaged,
     entry_gone,
     failed,
@@ -67,7 +70,7 @@ from armed_model.system import (
     torn,
     variables,
 )
-from armed_model.terms import Action, Parameter, Term, both, either, implies, negate, one_of, substitute
+from armed_model.terms import Action, Parameter, Term, both, either, exists, implies, negate, one_of, substitute
 
 after = variables.primed
 
@@ -287,6 +290,33 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
             premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, is_reaped),
             conclusion=either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
             cites=("C13", "C15"),
+        ),
+        Property(
+            "no_alarm_without_a_dead_child",
+            "Recovery starts, early or not, only while some child is dead whose status is not clean for its kind, or "
+            "whose slot does not hold its clean value.",
+            Claim.STEP,
+            over=(),
+            premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING),
+            conclusion=exists(
+                c,
+                both(
+                    phase[c] == Phase.EXITED,
+                    either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
+                ),
+            ),
+            cites=("C13", "C15"),
+        ),
+        Property(
+            "what_fails_fails_while_armed",
+            "A take, a give-back or a hook fails only in a living child whose switch is on, or that has no slot.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(negate(failed[c]), after(failed[c])),
+            conclusion=both(
+                one_of(phase[c], Phase.SERVING, Phase.LEAVING), either(armed[c], slot_of[c] == no_slot), actor == Who.CHILD
+            ),
+            cites=("C4", "C7"),
         ),
         Property(
             "the_flag_tells_whether_armed",
@@ -526,6 +556,26 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+grandchild",
         ),
         Property(
+            "no_copy_without_a_grandchild",
+            "Of a grandchild that is not there, or is of the generation before, nothing is left that could be done.",
+            Claim.ALWAYS,
+            over=(),
+            premise=copy_slot == no_slot,
+            conclusion=both(copy_of == nobody, negate(either(copy_gives, copy_disarms))),
+            cites=("C4", "C7"),
+            environment="+grandchild",
+        ),
+        Property(
+            "the_generation_takes_its_grandchildren_with_it",
+            "After the reset no grandchild is attached to the memory that is served.",
+            Claim.STEP,
+            over=(),
+            premise=is_reset,
+            conclusion=after(copy_slot) == no_slot,
+            cites=("C4", "C5"),
+            environment="+grandchild",
+        ),
+        Property(
             "supervisor_survives_stray_writes",
             "No flag value stops the supervisor or makes it give a slot out twice.",
             Claim.STEP,
@@ -548,6 +598,17 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+stray",
         ),
         Property(
+            "a_child_writes_as_it_arms_or_disarms",
+            "A child's step that changes a flag arms, disarms, or turns to streaming: nothing else of its doing hides a "
+            "stray write.",
+            Claim.STEP,
+            over=(s,),
+            premise=both(actor == Who.CHILD, after(flag[s]) != flag[s]),
+            conclusion=negate(unchanged(armed, kind)),
+            cites=("C6", "C7", "C8"),
+            environment="+stray",
+        ),
+        Property(
             "armed_exit_triggers_recovery_despite_stray_writes",
             "After an armed child is reaped, and no immediate shutdown was asked for, no child is given a slot "
             "until a reset has happened, whatever was written to the flags.",
@@ -560,6 +621,33 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             assumes=(*_ALL, "A6", "A7"),
         ),
         Property(
+            "an_orphan_is_ended_by_whom_it_asked",
+            "Once the supervisor is dead, a living child ends by itself, or is ended by the kernel, with a signal, "
+            "which it has asked for that.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(mode == Mode.DEAD, dies),
+            conclusion=both(
+                exists_c,
+                either(
+                    actor == Who.CHILD,
+                    both(actor == Who.ENVIRONMENT, told[c], negate(after(status_is_clean(c)))),
+                ),
+            ),
+            environment="+orphan",
+        ),
+        Property(
+            "the_dead_remember_nothing",
+            "What was in a dead child's own memory is gone, whoever ended it.",
+            Claim.ALWAYS,
+            over=(c,),
+            premise=phase[c] == Phase.EXITED,
+            conclusion=both(
+                token[c] == UNUSED, negate(either(told[c], engaged[c], to_give[c], to_disarm[c], failed[c]))
+            ),
+            environment="+orphan",
+        ),
+        Property(
             "cancel_reaches_its_owner_only",
             "A cancel request whose pid and key are those of a registered, unreaped child signals that child; any "
             "other signals nobody.",
@@ -567,6 +655,16 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             over=(),
             premise=signalled,
             conclusion=the_right_one,
+            cites=("C11",),
+            environment="+cancel",
+        ),
+        Property(
+            "a_handle_is_on_somebody",
+            "The process that a handle is on has not been reaped, unless that is known.",
+            Claim.ALWAYS,
+            over=(),
+            premise=request != Request.NONE,
+            conclusion=either(request == Request.MATCHED, handle_gone, phase[aimed] != Phase.NONE),
             cites=("C11",),
             environment="+cancel",
         ),
@@ -606,6 +704,15 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             Claim.STEP,
             over=(c,),
             premise=is_dead,
+            conclusion=unchanged(*[each[c] for each in OF_A_CHILD]),
+            cites=("C8",),
+        ),
+        Property(
+            "the_stuck_do_nothing",
+            "What is recorded of a stuck child stays as it is until it is ended.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(phase[c] == Phase.STUCK, after(phase[c]) == Phase.STUCK),
             conclusion=unchanged(*[each[c] for each in OF_A_CHILD]),
             cites=("C8",),
         ),
@@ -695,6 +802,36 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             cites=("C7", "C8"),
         ),
         Property(
+            "nobody_takes_on_the_way_out",
+            "A child takes the shared resource by itself, and only before it leaves, gets stuck or dies.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(negate(holds[c]), after(holds[c])),
+            conclusion=both(
+                actor == Who.CHILD,
+                negate(one_of(phase[c], Phase.NONE, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
+            ),
+            cites=("C4", "C8"),
+        ),
+        Property(
+            "nobody_starts_in_a_shutdown",
+            "Once a shutdown was asked for, no child starts, and no slot is given out.",
+            Claim.STEP,
+            over=(c, s),
+            premise=shutdown != Shutdown.NONE,
+            conclusion=negate(either(is_forked, is_assigned)),
+            cites=("C16",),
+        ),
+        Property(
+            "the_supervisor_never_idles",
+            "Each step of the supervisor changes its mode, what was asked of it, what it launches, or a child's phase.",
+            Claim.STEP,
+            over=(),
+            premise=actor == Who.SUPERVISOR,
+            conclusion=negate(unchanged(mode, shutdown, launching, phase)),
+            cites=("C5",),
+        ),
+        Property(
             "one_thing_at_a_time",
             "While a child is being launched the supervisor does nothing else, and is in service, or prepares it.",
             Claim.STEP,
@@ -738,7 +875,44 @@ def sometimes(profile: Profile) -> dict[str, Term]:
         **{f"shutdown asked for: {each.value}": shutdown == each for each in Shutdown},
         **{f"a slot is {each.value}": slot_says(profile, each, s) for each in states},
         "a child serves while the switch is off": both(phase[c] == Phase.SERVING, negate(armed[c])),
+        "a child has left in the orderly way with a status that is not clean": both(
+            orderly[c], negate(status_is_clean(c))
+        ),
         "a child has left with nothing to give": both(orderly[c], negate(holds[c]), negate(armed[c])),
+    }
+
+
+def sometimes_a_step(profile: Profile) -> dict[str, Term]:
+    """Return the steps that a bounded instance must take (for some child `c`): what may happen, may really happen."""
+    fails, takes = both(negate(failed[c]), after(failed[c])), both(negate(holds[c]), after(holds[c]))
+    gives = both(holds[c], negate(after(holds[c])), unchanged(phase[c]))
+    every = {
+        "a fork fails": both(launching != no_slot, after(launching) == no_slot, unchanged(phase)),
+        "a child takes": both(takes, negate(fails)),
+        "a child gives back": both(gives, negate(fails)),
+        "a child disarms": both(armed[c], negate(after(armed[c])), unchanged(phase[c])),
+        "a child that has done nothing yet exits with status 1": both(
+            phase[c] == Phase.STARTING, dies, after(status[c]) == 1
+        ),
+        "a death is decided clean": is_decided_clean(profile),
+        "a death is decided a crash": is_decided_crashed,
+        "service begins again": both(mode == Mode.STARTING, after(mode) == Mode.RUNNING),
+        "a new generation cannot be made": both(
+            mode == Mode.STARTING, after(mode) == Mode.STOPPED, shutdown == Shutdown.NONE
+        ),
+    }
+    if profile.early_notice:
+        every["a death is noticed early"] = both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, unchanged(phase))
+    if profile.engages_once:
+        every["a hook that gives back fails"] = both(fails, to_give[c])
+        every["a hook that disarms fails"] = both(fails, negate(to_give[c]))
+        return every
+    return {
+        **every,
+        "a take is cut short before its first effect": both(fails, negate(holds[c]), negate(after(holds[c]))),
+        "a take is cut short after its last effect": both(fails, takes),
+        "a give-back fails before its first effect": both(fails, phase[c] == Phase.LEAVING, unchanged(holds[c])),
+        "a give-back fails after its last effect": both(fails, gives),
     }
 
 

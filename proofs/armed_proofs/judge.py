@@ -11,6 +11,7 @@ Numbers of states, a transcription, hashes: none of these kills.
 from __future__ import annotations
 
 import enum
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +20,15 @@ from typing import Any
 
 import z3
 
-from armed_model.explore import Exploration, Run, StillSearching, explore, premises, violations
+from armed_model.explore import Exploration, Run, Step, StillSearching, explore, premises, violations
 from armed_model.interpret import Instance, Size, Sought, State
+from armed_model.lifecycle import Who
 from armed_model.profiles import PROFILES, Profile
-from armed_model.properties import Claim, LeadsTo, Property, leads_to, properties, sometimes
+from armed_model.properties import Claim, LeadsTo, Property, leads_to, properties, sometimes, sometimes_a_step
 from armed_model.properties import c as any_child
 from armed_model.properties import s as any_slot
-from armed_model.system import System, variables
-from armed_model.terms import Action, Parameter, Term, both, either, implies, negate, substitute
+from armed_model.system import CHILD, KILLED, NULLS, RESERVED, SLOT, System, status, used, variables
+from armed_model.terms import Action, Parameter, Term, both, either, one_of, substitute
 from armed_proofs.invariants import Candidate, candidates, invariant
 from armed_proofs.liveness import obligations as liveness_obligations
 from armed_proofs.mutations import Mutant, What, definition
@@ -65,7 +67,7 @@ class Fate(enum.Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of one mutant: by what (properties, or what is no longer reached), where, and the run that shows it."""
+    """What became of a mutant: by what (properties, or what is not reached), where, and the run that shows it."""
 
     mutant: str
     what: What
@@ -159,6 +161,8 @@ class Original:
         return {
             **{f"state: {name}": Sought((any_child, any_slot), term, on_states=True)
                for name, term in sometimes(self.system.profile).items()},
+            **{f"step: {name}": Sought((any_child,), term, on_states=False)
+               for name, term in sometimes_a_step(self.system.profile).items()},
             **{f"premise: {name}": each for name, each in premises(own).items()},
             **{f"action: {action.name}": _enabled(action) for action in self.system.actions},
         }  # fmt: skip
@@ -178,7 +182,8 @@ def baseline(place: Place) -> Baseline:
     """Prove, refute and reach everything in an unmutated system."""
     this = original(place)
     proved = {*this.claims} - _unproved(this.system, this.claims, this.invariant)
-    look_for = {f"refuted: {name}": each for name, each in this.violations.items() if name not in proved} | this.to_reach
+    refuting = {f"refuted: {name}": each for name, each in this.violations.items() if name not in proved}
+    look_for = {**refuting, **this.to_reach}
     lengths: dict[str, int] = {}
     reached: set[str] = set()
     complete: set[Size] = set()
@@ -228,7 +233,8 @@ def why_equivalent(place: Place, mutant: Mutant) -> str:
     other way round. Shown by the queries of a property that speaks of whole variables.
     """
     old, new = mutant.original, mutant.instead
-    assert old is not None and new is not None
+    assert old is not None
+    assert new is not None
     this = original(place)
     nothing = _goes_to(())
     redundant = _missing(mutant)
@@ -255,11 +261,8 @@ def _missing(mutant: Mutant) -> tuple[Term, tuple[Parameter, ...]] | None:
         return None
     term = mutant.dropped.term
     if z3.is_quantifier(term.z3) and term.z3.is_forall():
-        sort = term.z3.var_sort(0)
-        from armed_model.system import CHILD, NULLS, SLOT
-
-        anybody = Parameter("anybody", CHILD if sort.name() == "Child" else SLOT)
-        null = NULLS[sort.name()]
+        sort = term.z3.var_sort(0).name()
+        anybody, null = _ANYBODY[sort], NULLS[sort]
         return (
             both(*[Term(z3.substitute_vars(term.z3.body(), each.z3)) for each in (anybody, null)]),
             (anybody,),
@@ -267,40 +270,34 @@ def _missing(mutant: Mutant) -> tuple[Term, tuple[Parameter, ...]] | None:
     return term, ()
 
 
+_ANYBODY = {sort.name: Parameter(f"any_{sort.name.lower()}", sort) for sort in (CHILD, SLOT)}
+
+
 def _goes_to(effect: tuple[Any, ...]) -> Term:
     """After the step everything is as these effects make it, and all else as it was."""
-    new = Action("any", "", _ANY.by, (), (), effect, (), {}).after() if effect else {}
+    new = Action("any", "", Who.SUPERVISOR, (), (), effect).after()
     return both(*[Term(each.primed == new.get(each.name, each.z3)) for each in variables])
 
 
-_ANY = System(PROFILES["reference"]).actions[0]
-
-
 def _ways(other: Action, than: Action) -> list[Term]:
-    """The step is one of another action of the same process, of the same child and slot."""
-    if other.by is not than.by or any(_has_quantifier(term.z3) for term in other.conditions):
+    """The step is one of another action of the same process, of the same child and slot, with whatever status."""
+    if other.by is not than.by or any(term.has_quantifier for term in other.conditions):
         return []
-    mine = {parameter.sort.name: parameter for parameter in reversed(than.of)}
-    if any(parameter.sort.name not in mine for parameter in other.of):
-        return []
-    bound = [(parameter, mine[parameter.sort.name]) for parameter in other.of]
-    terms = [*other.conditions, _goes_to(other.effect)]
-    return [both(*[substitute(term, bound) if bound else term for term in terms])]
-
-
-_QUANTIFIED = z3.Probe("has-quantifiers")
-
-
-def _has_quantifier(expression: Any) -> bool:
-    goal = z3.Goal()
-    goal.add(expression)
-    return bool(_QUANTIFIED(goal))
+    mine: dict[str, list[Term]] = {}
+    for parameter in than.of:
+        mine.setdefault(parameter.sort.name, []).append(parameter)
+    dying = [status[child] for child in mine.get("Child", [])]
+    mine.setdefault("Int", [*dying, *[Term(z3.IntVal(value)) for value in (0, 1, KILLED)]])
+    ways = []
+    for chosen in itertools.product(*[mine.get(parameter.sort.name, []) for parameter in other.of]):
+        bound = list(zip(other.of, chosen, strict=True))
+        ways.append(both(*[substitute(term, bound) for term in (*other.conditions, _goes_to(other.effect))]))
+    return ways
 
 
 def _is_shown(this: Original, action: Action, goal: Term, over: tuple[Parameter, ...]) -> bool:
     claim = Property("the steps are the same", "", Claim.STEP, over, both(), goal)
-    alone = _alone(this, action)
-    pairs = list(property_obligations(alone, [claim], conjuncts=this.invariant))
+    pairs = list(property_obligations(_alone(this, action), [claim], conjuncts=this.invariant))
     return all(answer.proved for answer in discharge([each for _, each in pairs]))
 
 
@@ -379,23 +376,39 @@ def _mutate(mutant: Mutant, place: Place, before: Baseline) -> Mutated | None:
         changed = {name for name, each in claims.items() if not each.claim.z3.eq(this.claims[name].claim.z3)}
         claims = {name: claims[name] if name in changed else each for name, each in this.claims.items()}
         return Mutated(place, system, claims, before.proved & changed)
-    assert mutant.original is not None and mutant.instead is not None
-    what = definition(mutant.original)
+    assert mutant.original is not None
+    assert mutant.instead is not None
+    instead, what = _as_searched(mutant.original, mutant.instead), definition(mutant.original)
     at = next(i for i, action in enumerate(system.actions) if definition(action) == what)
-    acting = (*system.actions[:at], mutant.instead, *system.actions[at + 1 :])
+    acting = (*system.actions[:at], instead, *system.actions[at + 1 :])
     claims = dict(this.claims)
     if any(update.variable.name == "flag" for update in mutant.original.effect):
         calm = System(system.profile).actions
         speaks = tuple(mutant.instead if definition(each) == what else each for each in calm)
-        changed = {each.name: each for each in properties(system.profile, acting=speaks)}
+        anew = {each.name: each for each in properties(system.profile, acting=speaks)}
         for name, each in this.claims.items():
-            if not each.claim.z3.eq(changed[name].claim.z3):
-                claims[name] = changed[name]
+            if not each.claim.z3.eq(anew[name].claim.z3):
+                claims[name] = anew[name]
     own = {name: claims[name] for name in before.proved}
     mutated = Acting(system.profile, system.environment, given=acting)
     doubtful = set() if mutant.what is What.ACTION else _unproved(_alone(this, mutant.instead), own, this.invariant)
     doubtful |= {name for name in own if claims[name] is not this.claims[name]}
     return Mutated(place, mutated, claims, frozenset(doubtful), weaker=mutant.what is What.CONJUNCT)
+
+
+def _same(this: Original, name: str) -> Action | None:
+    return next((action for action in this.system.actions if action.name == name), None)
+
+
+def _as_searched(old: Action, new: Action) -> Action:
+    """Where words are not marked as used any more, only the reserved ones are (an instance knows it no other way)."""
+    writes = [any(update.variable is used for update in action.effect) for action in (old, new)]
+    if writes != [True, False]:
+        return new
+    word = next(parameter for parameter in new.of if parameter.sort.name == "Word")
+    pair = (used[word].z3, one_of(word, *RESERVED).z3)
+    guard = tuple(replace(each, term=Term(z3.substitute(each.term.z3, pair))) for each in new.guard)
+    return replace(new, guard=guard)
 
 
 def _with_line(this: Original, line: Profile, place: Place, before: Baseline) -> Mutated | None:
@@ -425,7 +438,7 @@ def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
             if mutant.what is What.ACTION and mutant.instead is not None and name == f"action: {mutant.instead.name}":
                 continue
             kind, _, rest = name.partition(": ")
-            if kind == "action" and (rest not in now or now[rest] is mutant.instead):
+            if kind == "action" and (rest not in now or now[rest] is not _same(this, rest)):
                 to_reach[name] = _enabled(now[rest]) if rest in now else Sought((), either(), True)
             elif kind == "premise" and here.claims.get(rest) is not this.claims[rest]:
                 to_reach[name] = own.get(rest, Sought((), either(), True))
@@ -448,14 +461,14 @@ def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
             own_ones = [name for name in longer if here.claims[name].environment == here.place[1]]
             if own_ones:
                 return _judgement(mutant, here, Fate.LENGTH, own_ones)
-    if not here.weaker and mutant.what is not What.ROW:
+    if mutant.what is not What.ROW:
         for size in (SIZES[0], SIZES[2]):
             instance = _instance(mutant, here, size)
             for claim in leads_to(here.system.profile):
                 if claim.name in before.comes and (run := lasso(instance, claim)) is not None:
                     return _judgement(mutant, here, Fate.LASSO, [claim.name], run=run, size=size)
     for size, seen in searches.items():
-        for fate, names in _shown(here, before, seen, own=False):
+        for _, names in _shown(here, before, seen, own=False):
             return _judgement(mutant, here, Fate.ELSEWHERE, names, seen, size)
     if searches and (longer := _longer(here, before, refuting, searches)):
         return _judgement(mutant, here, Fate.ELSEWHERE, longer)
@@ -485,7 +498,7 @@ def _shown(here: Mutated, before: Baseline, seen: Exploration, *, own: bool) -> 
 
 
 def _lost(before: Baseline, to_reach: Mapping[str, Sought], searches: Mapping[Size, Exploration]) -> set[str]:
-    """Return what is not reached any more: said only where every state was visited that the original's search visited."""
+    """Return what is not reached any more; nothing, where a search that was complete for the original is not."""
     lost = {*to_reach}
     for seen in searches.values():
         lost -= {*seen.found}
@@ -526,8 +539,6 @@ def lasso(instance: Instance, claim: LeadsTo) -> Run | None:
     pending = instance.watch({claim.name: Sought(claim.over, claim.pending, on_states=True)})
     seen: dict[State, tuple[State, int, tuple[int, ...]] | None] = {instance.initial: None}
     frontier = [instance.initial]
-    from armed_model.explore import Step
-
     while frontier and len(seen) <= SEARCH_LIMIT:
         fresh: list[State] = []
         for state in frontier:
@@ -572,5 +583,3 @@ def _judgement(
     story = tuple(f"{step.action}({', '.join(map(str, step.arguments))})" for step in run)
     return Judgement(mutant.name, mutant.what, fate, tuple(names), where, story)
 
-
-assert implies and negate

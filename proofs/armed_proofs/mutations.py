@@ -11,11 +11,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row
-from armed_model.profiles import PROFILES, V8_4_0, V8_4_1, V9_4, V15, V18, REFERENCE, Kind, Profile
+from armed_model.profiles import PROFILES, REFERENCE, V8_4_0, V8_4_1, V9_4, V15, V18, Kind, Profile
 from armed_model.properties import rows_of
-from armed_model.system import ENVIRONMENTS, System
+from armed_model.system import ENVIRONMENTS, System, variables
 from armed_model.terms import Action, Conjunct, either, symbols
 
 ORDER = (REFERENCE, V18, V15, V9_4, V8_4_1, V8_4_0)
@@ -75,7 +76,10 @@ def _parts(action: Action) -> list[str]:
     places = ["" if update.index is None else f"[{update.index.z3.sexpr()}]" for update in action.effect]
     return [
         *[conjunct.term.z3.sexpr() for conjunct in action.guard],
-        *[f"{update.variable.name}{at} := {update.value.sexpr()}" for update, at in zip(action.effect, places, strict=True)],
+        *[
+            f"{update.variable.name}{place} := {update.value.sexpr()}"
+            for update, place in zip(action.effect, places, strict=True)
+        ],
     ]
 
 
@@ -94,37 +98,37 @@ def _of_actions() -> Iterator[Mutant]:
         fresh = [(action.name, part) for part in _parts(action)]
         old = known if profile_name not in (REFERENCE.name, V18.name) else set()
         name = f"{profile_name}: {action.name}"
-        of_all = {"profile": profile_name, "places": tuple(places[key]), "original": action}
+        of_all = Mutant(name, What.ACTION, profile_name, tuple(places[key]), action)
         for position, conjunct in enumerate(action.guard):
             if fresh[position] in old:
                 continue
             guard = action.guard[:position] + action.guard[position + 1 :]
-            yield Mutant(
-                f"{name} without the guard {_brief(conjunct)}",
-                What.CONJUNCT,
+            yield replace(
+                of_all,
+                name=f"{name} without the guard {_brief(conjunct)}",
+                what=What.CONJUNCT,
                 instead=replace(action, guard=guard),
                 dropped=conjunct,
-                **of_all,
             )
         for position, update in enumerate(action.effect):
             if fresh[len(action.guard) + position] in old:
                 continue
             effect = action.effect[:position] + action.effect[position + 1 :]
-            yield Mutant(
-                f"{name} without the effect on {update.variable.name}",
-                What.EFFECT,
+            yield replace(
+                of_all,
+                name=f"{name} without the effect on {update.variable.name}",
+                what=What.EFFECT,
                 instead=replace(action, effect=effect),
-                **of_all,
             )
-        yield Mutant(
-            f"{name} dropped", What.ACTION, instead=replace(action, guard=(*action.guard, _NEVER)), **of_all
-        )
+        yield replace(of_all, name=f"{name} dropped", instead=replace(action, guard=(*action.guard, _NEVER)))
         known |= {*fresh}
 
 
 def _brief(conjunct: Conjunct) -> str:
     text = " ".join(str(conjunct.term.z3).split())
-    return text if len(text) <= 60 else "on " + " and ".join(sorted(symbols(conjunct.term.z3) - {"c", "d", "s", "u", "w"}))
+    if len(text) <= 60:
+        return text
+    return "on " + " and ".join(variable.name for variable in variables if variable.name in symbols(conjunct.term.z3))
 
 
 def _of_rows() -> Iterator[Mutant]:
@@ -157,8 +161,12 @@ def _of_profiles() -> Iterator[Mutant]:
                     What.LINE,
                     profile.name,
                     tuple((profile.name, environment) for environment in ENVIRONMENTS),
-                    line=replace(profile, **{field.name: other}),
+                    line=_replaced(profile, field.name, other),
                 )
+
+
+def _replaced(profile: Profile, name: str, value: Any) -> Profile:
+    return replace(profile, **{name: value})
 
 
 def _seen_elsewhere() -> set[tuple[str, object]]:
