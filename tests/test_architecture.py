@@ -26,7 +26,7 @@ MAY_IMPORT = {
 THIRD_PARTY = {
     "armed": set(),
     "armed_model": {"z3", "transitions"},
-    "armed_proofs": {"z3"},
+    "armed_proofs": {"z3", "cvc5"},
     "armed_conformance": {"hypothesis"},
     "armed_audit": {"typer", "rich"},
 }
