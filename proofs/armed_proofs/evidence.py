@@ -381,7 +381,7 @@ def _write_system(directory: Path, ask: Ask | None, system: System) -> tuple[lis
             text = _benchmark(each.obligation, facts, system, each.claim).encode()
             file = folder / f"{_safe(each.obligation.name)}.smt2.gz"
             with open(directory / file, "xb") as packed:  # two obligations of one name would be an error
-                packed.write(gzip.compress(text, compresslevel=1, mtime=0))
+                packed.write(gzip.compress(text, compresslevel=5, mtime=0))
             entries.append(_entry(str(file), text, each, system, opinion))
     return entries, proofs.skipped
 
