@@ -1,9 +1,14 @@
-"""The whole matrix, decided once for all tests that look at it."""
+"""The whole matrix, decided once for all tests that look at it; and the specification with something planted in it."""
 
 import os
+from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 
+from armed_model.profiles import REFERENCE
+from armed_model.system import System
+from armed_model.terms import Action
 from armed_proofs import tlc
 from armed_proofs.matrix import ALL_PROFILES, decide
 
@@ -11,6 +16,30 @@ from armed_proofs.matrix import ALL_PROFILES, decide
 @pytest.fixture(scope="session")
 def matrices():
     return {name: decide(name) for name in ALL_PROFILES}
+
+
+@dataclass(frozen=True)
+class Changed(System):
+    """A system of which some actions read otherwise."""
+
+    given: tuple[Action, ...] = ()
+
+    @cached_property
+    def actions(self):
+        return self.given
+
+
+def changed_system(environment="calm", profile=REFERENCE, **changes):
+    """Change the actions named: each is given to its function, which returns another action, or None to drop it."""
+    actions = System(profile, environment).actions
+    assert changes.keys() <= {action.name for action in actions}, "there is no such action"
+    given = [changes[each.name](each) if each.name in changes else each for each in actions]
+    return Changed(profile, environment, given=tuple(each for each in given if each is not None))
+
+
+@pytest.fixture(scope="session")
+def changed():
+    return changed_system
 
 
 def pytest_configure(config):
