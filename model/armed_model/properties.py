@@ -36,6 +36,7 @@ from armed_model.system import (
     copy_gives,
     copy_of,
     copy_slot,
+    copy_token,
     engaged,
     entry_gone,
     failed,
@@ -314,7 +315,9 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
             over=(c,),
             premise=both(negate(failed[c]), after(failed[c])),
             conclusion=both(
-                one_of(phase[c], Phase.SERVING, Phase.LEAVING), either(armed[c], slot_of[c] == no_slot), actor == Who.CHILD
+                one_of(phase[c], Phase.SERVING, Phase.LEAVING),
+                either(armed[c], slot_of[c] == no_slot),
+                actor == Who.CHILD,
             ),
             cites=("C4", "C7"),
         ),
@@ -528,12 +531,31 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
 
 def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...]:
     releases = tuple(row for row in rows if row.trigger is Trigger.RELEASE)
+    if profile.engages_once:
+        would_do = both(after(copy_gives) == to_give[c], after(copy_disarms) == to_disarm[c])
+    else:
+        disarms = both(engaged[c], negate(failed[c]))
+        would_do = both(after(copy_gives) == holds[c], after(copy_disarms) == disarms)
+    is_no_copy_back = [after(flag[s]) != clean[s]] if profile.clean_word is CleanWord.FRESH else []
+    by_handle: list[Term] = []
     if profile.cancel is Cancel.BY_PID:
         signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
         the_right_one = either(phase[aimed] == Phase.NONE, negate(entry_gone))
     else:
         signalled = both(request == Request.CONFIRMED, after(request) == Request.NONE)
         the_right_one = either(handle_gone, both(negate(handle_astray), phase[aimed] != Phase.NONE))
+        forgotten = both(after(aimed) == nobody, negate(after(either(entry_gone, handle_astray, handle_gone))))
+        by_handle = [
+            both(
+                request == Request.MATCHED,
+                after(request) == Request.OPENED,
+                phase[aimed] != Phase.NONE,
+                after(handle_astray) == entry_gone,
+            ),
+            both(request == Request.OPENED, after(request) == Request.CONFIRMED, negate(entry_gone)),
+            both(request == Request.MATCHED, after(request) == Request.NONE, phase[aimed] == Phase.NONE, forgotten),
+            both(request == Request.OPENED, after(request) == Request.NONE, entry_gone, forgotten),
+        ]
     return (
         Property(
             "grandchild_never_disarms",
@@ -552,6 +574,51 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             over=(c,),
             premise=both(actor == Who.GRANDCHILD, copy_gives),
             conclusion=unchanged(holds[c]),
+            cites=("C4",),
+            environment="+grandchild",
+        ),
+        Property(
+            "a_grandchild_is_a_copy",
+            "A grandchild comes of a living child that has a slot and is not on its way out, one at a time, with what "
+            "its parent would do on its way out.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(copy_of != c, after(copy_of) == c),
+            conclusion=both(
+                copy_slot == no_slot,
+                after(copy_slot) == slot_of[c],
+                slot_of[c] != no_slot,
+                negate(one_of(phase[c], Phase.NONE, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
+                would_do,
+                after(copy_token) == UNUSED,
+            ),
+            cites=("C4", "C7"),
+            environment="+grandchild",
+        ),
+        Property(
+            "a_grandchild_does_each_thing_once",
+            "Each step of a grandchild is one that it cannot take again.",
+            Claim.STEP,
+            over=(),
+            premise=actor == Who.GRANDCHILD,
+            conclusion=both(
+                copy_slot != no_slot,
+                either(
+                    both(copy_gives, negate(after(copy_gives))),
+                    both(copy_disarms, negate(after(copy_disarms)), negate(copy_gives)),
+                    after(copy_slot) == no_slot,
+                ),
+            ),
+            cites=("C4", "C7"),
+            environment="+grandchild",
+        ),
+        Property(
+            "no_copy_of_who_is_not_there",
+            "A grandchild whose parent was reaped is nobody's copy.",
+            Claim.ALWAYS,
+            over=(c,),
+            premise=copy_of == c,
+            conclusion=exists_c,
             cites=("C4",),
             environment="+grandchild",
         ),
@@ -598,9 +665,20 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+stray",
         ),
         Property(
+            "stray_writes_are_as_assumed",
+            "A stray write needs somebody attached to shared memory, and never leaves this very assignment's clean "
+            "word where that is fresh (A6).",
+            Claim.STEP,
+            over=(s,),
+            premise=both(actor == Who.ENVIRONMENT, after(flag[s]) != flag[s]),
+            conclusion=exists(c, both(exists_c, phase[c] != Phase.EXITED, *is_no_copy_back)),
+            environment="+stray",
+            assumes=(*_ALL, "A6"),
+        ),
+        Property(
             "a_child_writes_as_it_arms_or_disarms",
-            "A child's step that changes a flag arms, disarms, or turns to streaming: nothing else of its doing hides a "
-            "stray write.",
+            "A child's step that changes a flag arms, disarms, or turns to streaming: nothing else of its doing hides "
+            "a stray write.",
             Claim.STEP,
             over=(s,),
             premise=both(actor == Who.CHILD, after(flag[s]) != flag[s]),
@@ -637,6 +715,15 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+orphan",
         ),
         Property(
+            "an_ended_supervisor_does_nothing",
+            "A supervisor that has stopped or died stays as it is, and does nothing more.",
+            Claim.STEP,
+            over=(),
+            premise=one_of(mode, Mode.STOPPED, Mode.DEAD),
+            conclusion=both(actor != Who.SUPERVISOR, unchanged(mode, shutdown, launching), launching == no_slot),
+            environment="+orphan",
+        ),
+        Property(
             "the_dead_remember_nothing",
             "What was in a dead child's own memory is gone, whoever ended it.",
             Claim.ALWAYS,
@@ -655,6 +742,40 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             over=(),
             premise=signalled,
             conclusion=the_right_one,
+            cites=("C11",),
+            environment="+cancel",
+        ),
+        Property(
+            "a_request_goes_in_order",
+            "A cancel request matches a registered child, one at a time; where it is delivered by a handle, that is "
+            "opened on whoever has the pid then, and confirmed while the entry is there; else it is forgotten.",
+            Claim.STEP,
+            over=(c,),
+            premise=either(after(request) != request, both(after(aimed) == c, aimed != c)),
+            conclusion=either(
+                both(
+                    request == Request.NONE,
+                    after(request) == Request.MATCHED,
+                    implies(after(aimed) == c, both(exists_c, slot_of[c] != no_slot)),
+                    after(aimed) != nobody,
+                ),
+                *by_handle,
+                both(
+                    signalled,
+                    after(aimed) == nobody,
+                    negate(after(either(entry_gone, handle_astray, handle_gone))),
+                ),
+            ),
+            cites=("C11",),
+            environment="+cancel",
+        ),
+        Property(
+            "a_reaped_child_has_no_entry",
+            "When a child is reaped whose entry a request has matched, the entry is gone, and so is what a handle is on.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(is_reaped, aimed == c),
+            conclusion=both(after(entry_gone), implies(request != Request.MATCHED, after(handle_gone))),
             cites=("C11",),
             environment="+cancel",
         ),
@@ -718,8 +839,8 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
         ),
         Property(
             "nobody_is_ended_without_a_reason",
-            "The supervisor ends a child only after a crash, in an immediate shutdown, or when preparing a new generation "
-            "has taken too long; and it dies of a signal.",
+            "The supervisor ends a child only after a crash, in an immediate shutdown, or when preparing a new "
+            "generation has taken too long; and it dies of a signal.",
             Claim.STEP,
             over=(c,),
             premise=supervisor_kills,
@@ -812,6 +933,15 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 negate(one_of(phase[c], Phase.NONE, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
             ),
             cites=("C4", "C8"),
+        ),
+        Property(
+            "no_alarm_in_an_immediate_shutdown",
+            "Once an immediate shutdown was asked for, no recovery starts.",
+            Claim.STEP,
+            over=(),
+            premise=shutdown == Shutdown.IMMEDIATE,
+            conclusion=either(mode == Mode.STOPPING, after(mode) != Mode.STOPPING),
+            cites=("C5",),
         ),
         Property(
             "nobody_starts_in_a_shutdown",

@@ -299,6 +299,7 @@ def _grandchild(profile: Profile) -> dict[str, Candidate]:
     return {
         "copy_of_is_part_of_a_copy": ((), implies(copy_slot == no_slot, negate(either(copy_gives, copy_disarms)))),
         "nobody_is_copied": ((), implies(copy_slot == no_slot, copy_of == nobody)),
+        "a_copy_is_of_somebody_who_is_there": ((), either(copy_of == nobody, phase[copy_of] != Phase.NONE)),
         "the_copy_has_no_token": ((), copy_token == UNUSED),
         **(
             {"the_copy_gives_before_it_disarms": ((), implies(copy_disarms, copy_gives))}

@@ -15,8 +15,9 @@ from multiprocessing import get_context
 from typing import Any
 
 from armed_model.properties import NAMES
+from armed_model.system import ENVIRONMENTS
 from armed_proofs.judge import Baseline, Fate, Judgement, Place, baseline, judge
-from armed_proofs.mutations import Mutant, mutants
+from armed_proofs.mutations import ORDER, Mutant, mutants
 
 PROCESSES = 2
 """How many mutants are judged at a time."""
@@ -90,11 +91,11 @@ def mutate(
     """Judge every mutant, or those with `only` in their names. `progress` is told of each when it is judged."""
     began = time.perf_counter()
     chosen = [position for position, mutant in enumerate(mutants()) if only in mutant.name]
-    known: dict[Place, Baseline] = {}
+    known: dict[Place, Baseline] = {}  # of the profiles that nearly all mutants are of: the rest when it is needed
     context = get_context("spawn")  # a fork would copy the solver's state, and whatever threads the caller has
     if not only:
         with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            places = dict.fromkeys(place for mutant in mutants() for place in mutant.places)
+            places = [(profile.name, environment) for profile in ORDER[:2] for environment in ENVIRONMENTS]
             tasks = {pool.submit(baseline, place): place for place in places}
             for task in as_completed(tasks):
                 known[tasks[task]] = task.result()
