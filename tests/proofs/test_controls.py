@@ -121,12 +121,19 @@ CONTROLS = {
     "grandchild_gives_nothing_back": NOT_WIPED,
     "no_copy_without_a_grandchild": planted(grandchild_ends=leaving("copy_of")),
     "the_generation_takes_its_grandchildren_with_it": planted(reset=leaving("copy_slot")),
+    "a_grandchild_is_a_copy": planted(fork_grandchild=without("no code but the hooks' own runs then")),
+    "a_grandchild_does_each_thing_once": planted(grandchild_ends=leaving("copy_slot")),
+    "no_copy_of_who_is_not_there": planted(reap_clean=leaving("copy_of")),
+    "stray_writes_are_as_assumed": Control(environment="+copy-back"),
     "supervisor_survives_stray_writes": line(allocation=Allocation.PRIVATE_THEN_SHARED),
     "release_is_total": planted(reap_crash=writing(flag[slot_of[c]].becomes(OTHER))),
     "a_child_writes_as_it_arms_or_disarms": planted(take=writing(flag[slot_of[c]].becomes(ACTIVE))),
     "armed_exit_triggers_recovery_despite_stray_writes": Control(environment="+copy-back"),
+    "an_ended_supervisor_does_nothing": planted(stop=without("it has not ended yet")),
     "an_orphan_is_ended_by_whom_it_asked": planted(lifeline_kills=without("it asked while the supervisor lived")),
     "the_dead_remember_nothing": planted(lifeline_kills=leaving("token")),
+    "a_request_goes_in_order": planted(cancel_confirms=without("pid and key still match")),
+    "a_reaped_child_has_no_entry": planted(reap_clean=leaving("entry_gone")),
     "cancel_reaches_its_owner_only": line(cancel=Cancel.BY_PID),
     "a_handle_is_on_somebody": planted(reap_clean=leaving("handle_gone")),
     # About single steps.
@@ -144,6 +151,9 @@ CONTROLS = {
     ),
     "nobody_takes_on_the_way_out": planted(take=without("a step of the child's own code")),
     "nobody_starts_in_a_shutdown": planted(assign=without("nobody starts once a shutdown was asked for")),
+    "no_alarm_in_an_immediate_shutdown": planted(
+        reap_crash=without("in an immediate shutdown deaths are book-keeping")
+    ),
     "the_supervisor_never_idles": planted(ask_orderly=without("it is the first time")),
     "one_thing_at_a_time": planted(
         ask_orderly=without("the supervisor does one thing at a time, and starting a child takes two")
