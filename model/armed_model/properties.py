@@ -771,7 +771,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "a_reaped_child_has_no_entry",
-            "When a child is reaped whose entry a request has matched, the entry is gone, and so is what a handle is on.",
+            "When a child is reaped whose entry a request has matched, the entry is gone, and what a handle is on.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, aimed == c),
@@ -1018,8 +1018,8 @@ def sometimes_a_step(profile: Profile) -> dict[str, Term]:
     gives = both(holds[c], negate(after(holds[c])), unchanged(phase[c]))
     every = {
         "a fork fails": both(launching != no_slot, after(launching) == no_slot, unchanged(phase)),
-        "a child takes": both(takes, negate(fails)),
-        "a child gives back": both(gives, negate(fails)),
+        "a child takes": both(takes, negate(after(failed[c]))),
+        "a child gives back": both(gives, negate(after(failed[c]))),
         "a child disarms": both(armed[c], negate(after(armed[c])), unchanged(phase[c])),
         "a child that has done nothing yet exits with status 1": both(
             phase[c] == Phase.STARTING, dies, after(status[c]) == 1
