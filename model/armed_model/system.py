@@ -1020,7 +1020,7 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
     knows = [(copy_token != UNUSED).because("without a token nothing is given back nor disarmed")] if wiped else []
     there = (copy_slot != no_slot).because("there is a grandchild")
     if profile.engages_once:
-        gives, disarms = to_give[c], to_disarm[c]
+        gives, disarms = both(to_give[c]), both(to_disarm[c])
     else:
         gives, disarms = holds[c], both(engaged[c], negate(failed[c]))
     give = _action(

@@ -8,7 +8,7 @@ So a `Term` wraps each z3 expression, its truth value raises, and the connective
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -141,7 +141,7 @@ def exists(variable: Parameter, body: Term) -> Term:
     return Term(z3.Exists([variable.z3], body.z3))
 
 
-def substitute(term: Term, pairs: list[tuple[Parameter, Term]]) -> Term:
+def substitute(term: Term, pairs: Sequence[tuple[Parameter, Term]]) -> Term:
     """Put terms in the place of parameters, all at once."""
     return Term(z3.substitute(term.z3, *[(parameter.z3, new.z3) for parameter, new in pairs]))
 

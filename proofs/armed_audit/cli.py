@@ -242,7 +242,7 @@ def prove(
         if select_anew:
             print(f"recorded in {select.record(progress)}", file=sys.stderr)
         names = [profile] if profile else list(matrix.ALL_PROFILES)
-        decided = [matrix.decide(name, progress, claim) for name in names]
+        decided = matrix.decide(names, progress, claim)
     cells = [cell for each in decided for cell in each.cells]
     if not cells:
         _refuse(f"nothing is recorded of {claim} in {profile}")

@@ -264,7 +264,7 @@ def _compare_interpreters(part: Part, extent: Extent, progress: Progress) -> Non
 
 
 def _prove(part: Part, run: Verification, progress: Progress) -> None:
-    matrices = [decide(name, progress) for name in PROFILES]
+    matrices = decide(PROFILES, progress)
     run.matrices += matrices
     cells = [cell for matrix in matrices for cell in matrix.cells]
     part.counts = {
@@ -279,7 +279,7 @@ def _prove(part: Part, run: Verification, progress: Progress) -> None:
 
 
 def _refute(part: Part, run: Verification, progress: Progress) -> None:
-    matrices = [decide(name, progress) for name in CONTROLS]
+    matrices = decide(CONTROLS, progress)
     run.matrices += matrices
     cells = [cell for matrix in matrices for cell in matrix.cells]
     part.counts = {"controls refuted": sum(cell.counterexample is not None for cell in cells)}

@@ -102,8 +102,11 @@ def _never_written(system: System) -> dict[str, Candidate]:
     found: dict[str, Candidate] = {}
     for variable in variables:
         if variable.name not in written and variable is not used:
-            over = {"Child": (c,), "Slot": (s,)}[variable.index.name] if variable.index else ()
-            value = variable[over[0]] if isinstance(variable, Array) else variable
+            over: tuple[Parameter, ...] = ()
+            value: Term = variable
+            if isinstance(variable, Array):
+                index = c if variable.index is CHILD else s
+                over, value = (index,), variable[index]
             found[f"{variable.name}_is_never_written"] = (over, value == Term(variable.blank))
     return found
 

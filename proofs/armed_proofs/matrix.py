@@ -11,12 +11,15 @@ Where a run that refutes has an auxiliary child in it, the property is decided f
 from __future__ import annotations
 
 import enum
+import signal
 import time
 import tomllib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from multiprocessing import get_context
 from typing import Any
 
 import z3
@@ -42,6 +45,16 @@ Claim = Property | LeadsTo
 Progress = Callable[[str], None]
 
 
+PROCESSES = 2
+"""How many processes decide at once."""
+
+ALL_PROFILES = (*PROFILES, *CONTROLS)
+"""The names of every profile, the negative controls last."""
+
+ALL_NAMES = (*NAMES, *[each.name for each in leads_to(REFERENCE)])
+"""The names of every property."""
+
+
 class Verdict(enum.Enum):
     """What the prover says."""
 
@@ -50,6 +63,22 @@ class Verdict(enum.Enum):
     OPEN = "open"
     """Neither: some query was not `unsat`, and no violation was found within the bounds. A failure."""
     OUT_OF_SCOPE = "out of scope"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a property says, in words: its terms cannot be sent to another process."""
+
+    name: str
+    sentence: str
+    environment: str
+    cites: tuple[str, ...]
+    assumes: tuple[str, ...]
+    out_of_scope: str
+
+
+def _statement(claim: Claim) -> Statement:
+    return Statement(claim.name, claim.sentence, claim.environment, claim.cites, claim.assumes, claim.out_of_scope)
 
 
 @dataclass(frozen=True)
@@ -71,7 +100,7 @@ class Cell:
     """
 
     profile: str
-    claim: Claim
+    claim: Statement
     verdict: Verdict
     backends_alone: bool = False
     obligations: int = 0
@@ -152,27 +181,70 @@ class Matrix:
 # --- Deciding --------------------------------------------------------------------------------------------------------
 
 
-def decide_profile(profile: Profile, only: Iterable[str] | None = None, progress: Progress = lambda _: None) -> Matrix:
-    """Decide the properties of a profile (or those named `only`). `progress` is told what is being worked on."""
+def decide_profiles(
+    profiles: Iterable[Profile],
+    only: Iterable[str] | None = None,
+    progress: Progress = lambda _: None,
+    processes: int = PROCESSES,
+) -> list[Matrix]:
+    """Decide the properties of profiles (or those named `only`), in so many processes at once.
+
+    `progress` is told what has been decided. With one process it is done in this one, as it must be for a profile that
+    is not registered.
+    """
+    profiles = list(profiles)
+    names = set(only) if only is not None else {*ALL_NAMES}
+    work = [(profile, environment, names) for profile in profiles for environment in ENVIRONMENTS]
+    parts: dict[tuple[str, str], _Decided] = {}
+    if processes == 1:
+        for each in work:
+            parts[each[0].name, each[1]] = _decide_system(*each)
+            progress(f"{each[0].name}, {each[1]}")
+    else:
+        with ProcessPoolExecutor(processes, get_context("fork"), initializer=_leave_interrupts_alone) as pool:
+            calm_first = sorted(work, key=lambda each: each[1] != "calm")  # it has most queries
+            tasks = {pool.submit(_decide_system, *each): each for each in calm_first}
+            try:
+                for task in as_completed(tasks):
+                    profile, environment, _ = tasks[task]
+                    parts[profile.name, environment] = task.result()
+                    progress(f"{profile.name}, {environment} ({len(parts)} of {len(work)})")
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    matrices = []
+    for profile in profiles:
+        mine = [parts[profile.name, environment] for environment in ENVIRONMENTS]
+        cells = sorted(
+            (cell for each in mine for cell in each.cells),
+            key=lambda cell: (ALL_NAMES.index(cell.claim.name), cell.backends_alone),
+        )
+        invariants = {key: answers for each in mine for key, answers in each.invariants.items()}
+        matrices.append(Matrix(profile, tuple(cells), invariants, sum(each.seconds for each in mine)))
+    return matrices
+
+
+def _leave_interrupts_alone() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
+
+
+@dataclass(frozen=True)
+class _Decided:
+    cells: tuple[Cell, ...]
+    invariants: dict[str, tuple[Answer, ...]]
+    seconds: float
+
+
+def _decide_system(profile: Profile, environment: str, names: set[str]) -> _Decided:
+    """Decide what is claimed of a profile in one environment, where need be of backends alone, too."""
     began = time.perf_counter()
-    names = set(only) if only is not None else {*NAMES, *[each.name for each in leads_to(profile)]}
-    matrix = Matrix(profile, ())
-    cells: list[Cell] = []
-    for environment in ENVIRONMENTS:
-        system = System(profile, environment)
-        progress(f"{profile.name}, {environment}")
-        found = _decide_all(system, names, matrix.invariants)
-        by_auxiliary = {
-            cell.claim.name for cell in found if cell.verdict is Verdict.REFUTED and _needs_an_auxiliary(cell)
-        }
-        narrowed = by_auxiliary & _differ_for_backends_alone(profile)
-        cells += found
-        if narrowed:
-            progress(f"{profile.name}, {environment}, backends alone")
-            cells += _decide_all(System(profile, environment, backends_alone=True), narrowed, matrix.invariants)
-    order = [*NAMES, *[each.name for each in leads_to(profile)]]
-    cells.sort(key=lambda cell: (order.index(cell.claim.name), cell.backends_alone))
-    return Matrix(profile, tuple(cells), matrix.invariants, time.perf_counter() - began)
+    invariants: dict[str, tuple[Answer, ...]] = {}
+    cells = _decide_all(System(profile, environment), names, invariants)
+    by_auxiliary = {cell.claim.name for cell in cells if cell.verdict is Verdict.REFUTED and _needs_an_auxiliary(cell)}
+    narrowed = by_auxiliary & _differ_for_backends_alone(profile) if by_auxiliary else set()
+    if narrowed:
+        cells += _decide_all(System(profile, environment, backends_alone=True), narrowed, invariants)
+    return _Decided(tuple(cells), invariants, time.perf_counter() - began)
 
 
 def _needs_an_auxiliary(cell: Cell) -> bool:
@@ -189,26 +261,26 @@ def _differ_for_backends_alone(profile: Profile) -> set[str]:
 
 
 def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Answer, ...]]) -> list[Cell]:
-    of_runs = [each for each in leads_to(system.profile, system.backends_alone) if each.name in names]
-    of_steps = [each for each in properties(system.profile, system.backends_alone) if each.name in names]
-    claims: list[Claim] = [each for each in (*of_steps, *of_runs) if each.environment == system.environment]
-    if not claims:
+    profile, alone = system.profile, system.backends_alone
+    every: list[Claim] = [*properties(profile, alone), *leads_to(profile, alone)]
+    every = [each for each in every if each.name in names and each.environment == system.environment]
+    if not every:
         return []
-    name = system.profile.name
-    out = [Cell(name, each, Verdict.OUT_OF_SCOPE, system.backends_alone) for each in claims if each.out_of_scope]
-    claims = [each for each in claims if not each.out_of_scope]
+    name = profile.name
+    out = [Cell(name, _statement(each), Verdict.OUT_OF_SCOPE, alone) for each in every if each.out_of_scope]
+    claims = [each for each in every if not each.out_of_scope]
     inductive = tuple(discharge(invariant_obligations(system)))
     key = system.environment + (", backends alone" if system.backends_alone else "")
     invariants[key] = inductive
     safety = [each for each in claims if isinstance(each, Property)]
     answers, seconds = _ask(system, safety, with_invariant=True)
     bare, _ = _ask(system, safety, with_invariant=False)
-    unproved = [each for each in inductive if not each.proved]
+    unproved = tuple(each for each in inductive if not each.proved)
     proved = {}
     for claim in safety:
         restates = all(answer.proved for answer in bare[claim.name])
-        failures = [each for each in answers[claim.name] if not each.proved] + ([] if restates else unproved)
-        proved[claim.name] = (restates, tuple(failures))
+        failures = tuple(each for each in answers[claim.name] if not each.proved)
+        proved[claim.name] = (restates, failures + (() if restates else unproved))
     doubtful = [claim for claim in safety if proved[claim.name][1]]
     reached, violated = _search(system, safety, doubtful)
     cells = []
@@ -216,7 +288,7 @@ def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Ans
         restates, failures = proved[claim.name]
         cell = Cell(
             name,
-            claim,
+            _statement(claim),
             Verdict.PROVED,
             system.backends_alone,
             len(answers[claim.name]),
@@ -280,15 +352,16 @@ def _found(instance: Instance, look_for: dict[str, Sought]) -> dict[str, tuple[R
     return {name: (each.run, each.binding) for name, each in found.items()}
 
 
-def _decide_run(system: System, claim: LeadsTo, unproved: list[Answer]) -> Cell:
+def _decide_run(system: System, claim: LeadsTo, unproved: tuple[Answer, ...]) -> Cell:
     began = time.perf_counter()
     answers = list(discharge(liveness_obligations(system, claim)))
-    failures = tuple([each for each in answers if not each.proved] + unproved)
+    failures = tuple(each for each in answers if not each.proved) + unproved
     pending = {claim.name: Sought(claim.over, claim.pending, on_states=True)}
     instance = Instance(system, Size(1, 2))
     premise = _found(instance, pending).get(claim.name)
     cell = Cell(
-        system.profile.name, claim, Verdict.PROVED, system.backends_alone, len(answers), time.perf_counter() - began,
+        system.profile.name, _statement(claim), Verdict.PROVED, system.backends_alone, len(answers),
+        time.perf_counter() - began,
         premise=None if premise is None else with_fresh_words(instance, premise[0]),
     )  # fmt: skip
     if not failures and premise is not None:
@@ -375,15 +448,21 @@ def verdicts_as_toml(matrices: Iterable[Matrix]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def decide(name: str, progress: Progress = lambda _: None, only: str | None = None) -> Matrix:
-    """Decide the properties of the profile or negative control `name`, or one of them.
+def decide(
+    names: Iterable[str], progress: Progress = lambda _: None, only: str | None = None, processes: int = PROCESSES
+) -> list[Matrix]:
+    """Decide the properties of the profiles and negative controls named, or one of them.
 
     Of a negative control those are decided that it is recorded to refute: it is there for them.
     """
-    if name in PROFILES:
-        return decide_profile(PROFILES[name], None if only is None else [only], progress)
-    names = [each for each in expected_verdicts()[name] if only in (None, each)]
-    return decide_profile(CONTROLS[name], names, progress)
+    names = list(names)
+    chosen = None if only is None else [only]
+    decided = decide_profiles([PROFILES[name] for name in names if name in PROFILES], chosen, progress, processes)
+    for name in names:
+        if name in CONTROLS:
+            of_control = [each for each in expected_verdicts()[name] if only in (None, each)]
+            decided += decide_profiles([CONTROLS[name]], of_control, progress, processes=1)
+    return decided
 
 
 def record(matrices: Iterable[Matrix]) -> str:
@@ -393,10 +472,3 @@ def record(matrices: Iterable[Matrix]) -> str:
     with open(path, "w") as file:
         file.write(text)
     return path
-
-
-ALL_PROFILES = (*PROFILES, *CONTROLS)
-"""The names of every profile, the negative controls last."""
-
-ALL_NAMES = (*NAMES, *[each.name for each in leads_to(REFERENCE)])
-"""The names of every property."""
