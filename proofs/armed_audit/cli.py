@@ -23,6 +23,7 @@ from rich.status import Status
 from rich.table import Table
 
 from armed_audit import verify as verification
+from armed_audit import versions
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_model.explore import StillSearching, explore, tell, violations
@@ -359,7 +360,9 @@ def mutate_specification(
 
 @app.command("export")
 def export_model(
-    form: Annotated[str, typer.Argument(help="tla: a TLA+ module and its configuration.")],
+    form: Annotated[
+        str, typer.Argument(help="tla: a TLA+ module and its configuration; versions: what each profile guarantees.")
+    ],
     profile: ProfileOption = "reference",
     environment: EnvironmentOption = "calm",
     slots: Annotated[int, typer.Option(min=1, help="How many slots, in the configuration.")] = 2,
@@ -367,8 +370,11 @@ def export_model(
     directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
+    if form == "versions":
+        print(versions.markdown(), end="")
+        return
     if form != "tla":
-        _refuse(f"no form {form!r}: give tla")
+        _refuse(f"no form {form!r}: give tla or versions")
     system = _system(profile, environment)
     try:
         directory.mkdir(parents=True, exist_ok=True)
