@@ -77,6 +77,7 @@ def explore(
     on_states = {name: each for name, each in (look_for or {}).items() if each.on_states}
     on_steps = {name: each for name, each in (look_for or {}).items() if not each.on_states}
     in_states, in_steps = instance.watch(on_states), instance.watch(on_steps)
+    watched = len(on_states) + len(on_steps)
     names = [action.name for action in instance.system.actions]
     actors = [list(Who).index(action.by) for action in instance.system.actions]
     successors = instance.successors
@@ -84,15 +85,10 @@ def explore(
     enabled: set[int] = set()
 
     def note(what: str, binding: Arguments, run: Run) -> None:
-        nonlocal in_states, in_steps
-        if what in result.found:
-            return
-        result.found[what] = Found(run, binding)
-        if on_states.pop(what, None) is not None:
-            in_states = instance.watch(on_states)
-        else:
-            del on_steps[what]
-            in_steps = instance.watch(on_steps)
+        if what not in result.found:
+            result.found[what] = Found(run, binding)
+            if on_states.pop(what, None) is None:
+                del on_steps[what]
 
     for what, binding in in_states(instance.initial, instance.initial, 0):
         note(what, binding, ())
@@ -117,6 +113,9 @@ def explore(
                 raise StillSearching(f"more than {limit:,} states", result)
         result.depth += bool(fresh)
         frontier = fresh
+        if len(on_states) + len(on_steps) < watched:  # what was found is sought no longer; to say so takes a while
+            watched = len(on_states) + len(on_steps)
+            in_states, in_steps = instance.watch(on_states), instance.watch(on_steps)
     result.states = len(seen)
     result.actions_seen = {names[position] for position in enabled}
     result.complete = not frontier
