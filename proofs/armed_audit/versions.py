@@ -24,7 +24,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Written by `armed export versions` from the recorded verdicts; `armed prove` fails where it finds others."
     yield "*Proved*: for any number of slots and children. *Refuted*: by a run, which `armed prove --property NAME`"
-    yield "tells step by step. A dash: out of scope, with the reason below. 15 stands for 16 and 17, too; the name of a line"
+    yield "tells step by step. A dash: out of scope, with the reason below. 15 stands for 16 and 17, too; a line's name"
     yield "means its last minor release. A word in brackets is the environment: what is there besides calm."
     yield ""
     for profile in PROFILES.values():
