@@ -28,7 +28,7 @@ from armed_model.properties import Claim, LeadsTo, Property, leads_to, propertie
 from armed_model.properties import c as any_child
 from armed_model.properties import s as any_slot
 from armed_model.system import CHILD, KILLED, NULLS, RESERVED, SLOT, System, status, used, variables
-from armed_model.terms import Action, Parameter, Term, both, either, one_of, substitute
+from armed_model.terms import Action, Parameter, Term, Update, both, either, one_of, substitute
 from armed_proofs.invariants import Candidate, candidates, invariant
 from armed_proofs.liveness import obligations as liveness_obligations
 from armed_proofs.mutations import Mutant, What, definition
@@ -240,8 +240,10 @@ def why_equivalent(place: Place, mutant: Mutant) -> str:
     redundant = _missing(mutant)
     same = [redundant[0]] if redundant else [_goes_to(old.effect)]
     over = redundant[1] if redundant else ()
-    if mutant.what is not What.ACTION and _is_shown(this, new, either(*same), over):
-        return "the conjunct follows from the others" if redundant else "the effect changes nothing"
+    if redundant and _is_shown(this, new, redundant[0], over):
+        return "the conjunct follows from the others"
+    if mutant.what is What.EFFECT and _is_shown(this, new, _goes_to_everywhere(old.effect), (*_ANYBODY.values(),)):
+        return "the effect changes nothing"
     pairs = [(new, [*same, nothing], over), (old, [_goes_to(new.effect), nothing] if new.effect else [nothing], ())]
     if mutant.what is What.ACTION:
         pairs = [(old, [nothing], ())]
@@ -273,10 +275,23 @@ def _missing(mutant: Mutant) -> tuple[Term, tuple[Parameter, ...]] | None:
 _ANYBODY = {sort.name: Parameter(f"any_{sort.name.lower()}", sort) for sort in (CHILD, SLOT)}
 
 
-def _goes_to(effect: tuple[Any, ...]) -> Term:
+def _goes_to(effect: tuple[Update, ...]) -> Term:
     """After the step everything is as these effects make it, and all else as it was."""
     new = Action("any", "", Who.SUPERVISOR, (), (), effect).after()
     return both(*[Term(each.primed == new.get(each.name, each.z3)) for each in variables])
+
+
+def _goes_to_everywhere(effect: tuple[Update, ...]) -> Term:
+    """The same, said of any one place of each array: a goal that needs no reasoning about whole arrays."""
+    new = Action("any", "", Who.SUPERVISOR, (), (), effect).after()
+    parts = []
+    for each in variables:
+        if each.index is None or each.index.name not in _ANYBODY:
+            parts.append(Term(each.primed == new.get(each.name, each.z3)))
+            continue
+        for at in (_ANYBODY[each.index.name], NULLS[each.index.name]):
+            parts.append(Term(z3.Select(each.primed, at.z3) == z3.Select(new.get(each.name, each.z3), at.z3)))
+    return both(*parts)
 
 
 def _ways(other: Action, than: Action) -> list[Term]:
