@@ -4,17 +4,16 @@ A bug is a replacement of one attribute, made when the implementation is opened 
 are forked, so they have it too.
 """
 
-import inspect
-import sys
-import textwrap
 from contextlib import ExitStack
+from dataclasses import replace
 from unittest.mock import patch
 
 import armed.engagement
 import armed.recovery
 import armed.supervisor
-from armed import Decision, Engager, Outcome, SlotState, Supervisor
-from armed.engagement import UNINTERRUPTED, Progress
+from armed import Decision, Engager, EventKind, Mode, SlotState, StartupFailed, Supervisor
+from armed.engagement import Progress
+from armed.recovery import Deadlines, begin_generation
 from armed.slots import active_word
 from armed_conformance.adapters.armed import ArmedFork
 
@@ -113,47 +112,52 @@ class GrandchildMayDisarm(Planted):
     bugs = ((armed.engagement, "_MADV_WIPEONFORK", 0),)
 
 
-def rewritten(owner, name, old, new):
-    """Return (owner, name, the same function but for a phrase): for a bug in the middle of a function."""
-    function = getattr(owner, name)
-    source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(old) == 1, f"{name} does not say {old!r} once: the bug must be planted anew"
-    made = {}
-    exec(compile(source.replace(old, new), "<planted>", "exec"), vars(sys.modules[function.__module__]), made)
-    if function.__code__ in UNINTERRUPTED:
-        UNINTERRUPTED.add(made[name].__code__)
-    return owner, name, made[name]
+_end = Engager._end
+
+
+def _end_the_other_way_round(self, *arguments):
+    self._entries.reverse()
+    return _end(self, *arguments)
 
 
 class FirstTakenFirstGivenBack(Planted):
     """Gives back in the order in which things were taken."""
 
-    bugs = (rewritten(Engager, "_end", "reversed(self._entries)", "list(self._entries)"),)
+    bugs = ((Engager, "_end", _end_the_other_way_round),)
+
+
+def _not_taken_if(spoils_nothing):
+    def ask(self, *arguments):
+        try:
+            return _ask(self, *arguments)
+        except BaseException as error:
+            if spoils_nothing(error):
+                self._entries[-1].progress = Progress.GIVEN
+            raise
+
+    return ((Engager, "_ask", ask),)
 
 
 class MemoryErrorMeansNotTaken(Planted):
     """Takes a MemoryError out of acquire for a refusal."""
 
-    bugs = (rewritten(Engager, "_ask", " and not isinstance(error, MemoryError)", ""),)
+    bugs = _not_taken_if(lambda error: isinstance(error, MemoryError))
 
 
 class OnlyKeyboardInterruptSpoils(Planted):
-    """Takes every other BaseException out of acquire for a refusal."""
+    """Takes every other exception out of acquire for a refusal, but for MemoryError."""
 
-    bugs = (
-        rewritten(
-            Engager,
-            "_ask",
-            "isinstance(error, Exception) and not isinstance(error, MemoryError)",
-            "not isinstance(error, KeyboardInterrupt | MemoryError)",
-        ),
-    )
+    bugs = _not_taken_if(lambda error: not isinstance(error, KeyboardInterrupt | MemoryError))
+
+
+def _stop_who_should_be_asked(**at):
+    return Deadlines(stop_at=at["ask_at"]) if "ask_at" in at else Deadlines(**at)
 
 
 class StopsInsteadOfAsking(Planted):
     """close() asks nobody and stops everyone at once."""
 
-    bugs = (rewritten(Supervisor, "_close", "ask_at=now, stop_at=now + timeout", "stop_at=now"),)
+    bugs = ((armed.supervisor, "Deadlines", _stop_who_should_be_asked),)
 
 
 class KillsInsteadOfAsking(Planted):
@@ -162,95 +166,129 @@ class KillsInsteadOfAsking(Planted):
     bugs = ((armed.recovery, "ask_to_end", armed.recovery.kill),)
 
 
+class NeverKillsInRecovery(Planted):
+    """A stuck child holds a recovery up for ever."""
+
+    bugs = ((armed.supervisor, "Deadlines", lambda kill_at=0, **at: Deadlines(**at)),)
+
+
+_conclude = Supervisor._conclude
+
+
+def _hush(self, child, outcome):
+    if outcome.lost and self._is_closing and self.mode is Mode.RUNNING:
+        child.outcome = outcome
+        self._note(EventKind.LOST, child)
+    else:
+        _conclude(self, child, outcome)
+
+
 class HushesACrashWhileClosing(Planted):
     """A child that ends armed while closing is reported as lost, and close() raises nothing."""
 
-    bugs = (
-        rewritten(
-            Supervisor,
-            "_conclude",
-            "elif self._mode is Mode.RUNNING:",
-            "elif self._mode is Mode.RUNNING and not self._is_closing:",
-        ),
-    )
+    bugs = ((Supervisor, "_conclude", _hush),)
+
+
+def _conclude_and_raise_nothing(self, child, outcome):
+    _conclude(self, child, outcome)
+    self._crashed_while_closing = False
 
 
 class CloseRaisesNothing(Planted):
     """The crash is in the events, but close() does not raise."""
 
-    bugs = (rewritten(Supervisor, "_conclude", "self._crashed_while_closing = self._is_closing", "pass"),)
+    bugs = ((Supervisor, "_conclude", _conclude_and_raise_nothing),)
 
 
-class NeverKillsInRecovery(Planted):
-    """A stuck child holds a recovery up for ever."""
+def _with_outcome(**changed):
+    def conclude(self, child, outcome):
+        _conclude(self, child, outcome)
+        child.outcome = replace(outcome, **changed)
 
-    bugs = (rewritten(Supervisor, "_advance", "now >= self._deadlines.kill_at", "self._is_closing and now >= 0"),)
-
-
-class FailedForkCostsASlot(Planted):
-    """A fork that fails does not release the slot."""
-
-    bugs = (rewritten(Supervisor, "_fork", "generation.slots.release(slot)  # 8.4.0", "pass  # 8.4.0"),)
-
-
-class ServesOnWithoutAGeneration(Planted):
-    """A generation that cannot be made does not stop the supervisor: the old one is served on."""
-
-    bugs = (rewritten(Supervisor, "_reset", "self._shut()", "self._mode = Mode.RUNNING\n        return"),)
-
-
-class ASlotFewerAfterTwoRecoveries(Planted):
-    """From the third generation on there is one slot less."""
-
-    bugs = (rewritten(Supervisor, "_reset", "self._size,", "self._size - (last.number >= 2),"),)
+    return ((Supervisor, "_conclude", conclude),)
 
 
 class OutcomeIsAlwaysClean(Planted):
     """Only the event says what was decided."""
 
-    bugs = (
-        rewritten(
-            Supervisor,
-            "_conclude",
-            "child.outcome = outcome",
-            "child.outcome = Outcome(Decision.CLEAN, outcome.status, outcome.slot_word)",
-        ),
-    )
+    bugs = _with_outcome(decision=Decision.CLEAN)
 
 
 class SlotWordIsMadeUp(Planted):
     """The outcome's word is 0 whatever was read."""
 
-    bugs = ((armed.supervisor, "Outcome", lambda decision, status, word: Outcome(decision, status, 0)),)
+    bugs = _with_outcome(slot_word=0)
+
+
+class FailedForkCostsASlot(Planted):
+    """A fork that fails does not release the slot."""
+
+    bugs = ((Supervisor, "_undo_starts", lambda self: self._starts.clear()),)
+
+
+def _begin_somehow(number, size, make_shared):
+    try:
+        return begin_generation(number, size, make_shared)
+    except StartupFailed:
+        return begin_generation(number, size, None)
+
+
+class ServesOnWithoutAGeneration(Planted):
+    """A generation that cannot be made does not stop the supervisor."""
+
+    bugs = ((armed.supervisor, "begin_generation", _begin_somehow),)
+
+
+def _begin_smaller(number, size, make_shared):
+    return begin_generation(number, size - (number > 2), make_shared)
+
+
+class ASlotFewerAfterTwoRecoveries(Planted):
+    """From the third generation on there is one slot less."""
+
+    bugs = ((armed.supervisor, "begin_generation", _begin_smaller),)
+
+
+_note = Supervisor._note
 
 
 def _silent(*kinds):
-    told = ", ".join(f"EventKind.{kind}" for kind in kinds)
-    return (rewritten(Supervisor, "_note", "self._events", f"kind in ({told},) or self._events"),)
+    def note(self, kind, child=None):
+        if kind not in kinds:
+            _note(self, kind, child)
+
+    return ((Supervisor, "_note", note),)
 
 
 class NothingStarts(Planted):
     """There are no started events."""
 
-    bugs = _silent("STARTED")
+    bugs = _silent(EventKind.STARTED)
 
 
 class NothingRuns(Planted):
     """There are no running events."""
 
-    bugs = _silent("RUNNING")
+    bugs = _silent(EventKind.RUNNING)
 
 
 class NothingCloses(Planted):
     """There are no closing and closed events."""
 
-    bugs = _silent("CLOSING", "CLOSED")
+    bugs = _silent(EventKind.CLOSING, EventKind.CLOSED)
+
+
+_init = Engager.__init__
+
+
+def _init_first(self, slot, generation, *arguments):
+    _init(self, slot, 1, *arguments)
 
 
 class EveryGenerationIsTheFirst(Planted):
     """Children are told that they are of generation 1."""
 
-    bugs = (rewritten(Engager, "__init__", "self.generation: Final = generation", "self.generation: Final = 1"),)
+    bugs = ((Engager, "__init__", _init_first),)
 
 
 SEEN_IN_ONE_STORY = {
