@@ -144,6 +144,14 @@ def test_a_slot_that_is_given_out_twice():
     assert difference(twice, two_children).startswith("slot 1 cannot be given out: ")
 
 
+def test_an_observation_that_is_none():
+    class Blind(ArmedFork):
+        def observe(self):
+            return vars(super().observe())
+
+    assert difference(Blind(), one_child(H)) == "observe returns an Observation"
+
+
 def test_a_flag_that_says_something_else():
     def never_active(it, seen):
         return {slot: SlotState.ASSIGNED if flag is SlotState.ACTIVE else flag for slot, flag in seen.flags.items()}
