@@ -293,7 +293,6 @@ class Supervisor:
         if self._crashed_while_closing:
             crash = CrashWhileClosing(f"a child crashed while closing, all have ended: {_lost_in(events)}")
             crash.events = tuple(events)
-            self._crashed_while_closing = False
             raise crash
 
     def __enter__(self) -> Supervisor:
@@ -548,6 +547,7 @@ class Supervisor:
                 if tell is not None:
                     tell(events)
         except CrashWhileClosing:
+            self._crashed_while_closing = False  # last: it is told
             raise
         except BaseException:
             if taken is not self._events:

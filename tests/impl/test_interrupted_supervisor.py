@@ -59,16 +59,20 @@ class Interruption:
             self.count()
         return self.trace_instruction
 
+    def at(self, frame):
+        return dis.opname[frame.f_code.co_code[frame.f_lasti]]
+
     def count(self):
         if os.getpid() != self.pid:
             return
         self.left -= 1
-        if self.left == 0:
-            frame = sys._getframe(2)
+        frame = sys._getframe(2)
+        # Between the names of a call's arguments and the call the interpreter itself would be harmed (a crash of 3.11).
+        if self.left <= 0 and self.where is None and self.at(frame) not in ("PRECALL", "CALL"):
             self.where = f"{frame.f_code.co_name}:{frame.f_lineno}+{frame.f_lasti}"
             rest = [each.opname for each in dis.get_instructions(frame.f_code) if each.offset >= frame.f_lasti]
-            is_returning = "RETURN_VALUE" in rest[:2] or (rest[0], frame.f_lineno) == ("JUMP_FORWARD", None)
-            self.is_handed_over = is_returning and frame.f_code.co_name in HAND_OVER
+            is_returning = {"RETURN_VALUE", "RAISE_VARARGS", "RERAISE"} & set(rest[:4]) or frame.f_lineno is None
+            self.is_handed_over = bool(is_returning) and frame.f_code.co_name in HAND_OVER
             raise KeyboardInterrupt
 
 
@@ -171,8 +175,8 @@ def live(phase, ready, interruption):
         told.by(sup.run, LIMIT)
         assert (sup.slots.in_use(), sup.children) == ({}, ()), where
         assert sorted(sup.slots.assign()[0] for _ in range(2)) == [1, 2], where
-    told.by(sup.close, LIMIT)
-    told.by(sup.close, LIMIT)
+    told.by(sup.close, LIMIT if phase == "crash while closing" else 0)  # that child ends when it is asked
+    told.by(sup.close)
     if not interruption.is_handed_over:
         kinds = [event.kind.value for event in told.events]
         assert sorted(kinds) == sorted(expected), (where, kinds)
@@ -186,6 +190,8 @@ def live(phase, ready, interruption):
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # closed because it was forgotten: that is enough
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_supervisor_interrupted_anywhere_loses_no_child_no_slot_and_no_event(phase, gate, codes_of):
+    if phase == "crash while closing" and sys.version_info < (3, 12):
+        pytest.skip("to trace its instructions crashes the interpreter of 3.11; from 3.12 on they are monitored")
     ready = gate()
     descriptors = set(os.listdir("/proc/self/fd"))
     for n in itertools.count(1):
