@@ -541,13 +541,13 @@ class Supervisor:
         try:
             with self._one_thread():
                 work()
+                if tell is not None:
+                    tell(list(self._events))
                 taken = self._events
                 self._events = {}
                 events = list(taken)
-                if tell is not None:
-                    tell(events)
         except CrashWhileClosing:
-            self._crashed_while_closing = False  # last: it is told
+            self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
             raise
         except BaseException:
             if taken is not self._events:

@@ -71,7 +71,7 @@ class Interruption:
         if self.left <= 0 and self.where is None and self.at(frame) not in ("PRECALL", "CALL"):
             self.where = f"{frame.f_code.co_name}:{frame.f_lineno}+{frame.f_lasti}"
             rest = [each.opname for each in dis.get_instructions(frame.f_code) if each.offset >= frame.f_lasti]
-            is_returning = {"RETURN_VALUE", "RAISE_VARARGS", "RERAISE"} & set(rest[:4]) or frame.f_lineno is None
+            is_returning = {"RETURN_VALUE", "RAISE_VARARGS", "RERAISE"} & set(rest[:6]) or frame.f_lineno is None
             self.is_handed_over = bool(is_returning) and frame.f_code.co_name in HAND_OVER
             raise KeyboardInterrupt
 
