@@ -14,6 +14,10 @@ every entry is given. Whoever does not know whether he holds something counts as
 Exceptions may come at any bytecode (signal handlers raise them). Outside a take or a give-back they do no harm:
 the end of the block or, at the latest, the exit path of the launcher (`finish`) gives back and disarms. That decides
 the order of the stores below; each says why.
+
+One thing cannot be told apart: an `Exception` that a signal handler raises during acquire, from one that acquire itself
+raises to say that nothing was taken. It is taken for the latter, and the switch disarmed, though the thing may be held.
+What a handler raises must be no `Exception`, then: `KeyboardInterrupt`, `SystemExit`, a class of one's own.
 Source: PostgreSQL's MarkPostmasterChildActive and MarkPostmasterChildInactive; claims C6 to C8 and C13.
 """
 
@@ -131,8 +135,9 @@ class Engager:
         """Call `acquire` and return its answer; `give_back` will be called, without arguments, at the end of the block.
 
         Whatever acquire raises is passed on. An `Exception` other than `MemoryError` means that nothing was taken
-        (it must undo what it did before it raises); after any other exception nobody knows, and the switch will not
-        be disarmed any more. The answer of give_back is ignored; if it raises, the switch is not disarmed any more.
+        (it must undo what it did before it raises; a signal handler must raise none); after any other exception nobody
+        knows, and the switch will not be disarmed any more. The answer of give_back is ignored; if it raises, the
+        switch is not disarmed any more.
 
         Raises `TypeError` if one of the two is not callable, `NotArmed` outside a block, `ForeignProcess`,
         `WrongThread`: then acquire was not called.
@@ -223,8 +228,9 @@ class Engager:
         if not token:
             return None, error
         if all(entry.progress is Progress.GIVEN for entry in self._entries):
-            self._word[0] = token
+            # Forgotten first: what is left in the other order would be taken for something that was not given back.
             self._entries.clear()
+            self._word[0] = token
             return None, error
         failures.sort(key=lambda failure: isinstance(failure, Exception))
         return failures[0] if failures else _UNKNOWN_FAILURE, error

@@ -6,6 +6,8 @@ Neither polls, installs a signal handler, starts a thread or waits for processes
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import math
 import os
 import select
@@ -37,56 +39,77 @@ def exit_status(wait_status: int) -> int:
 
 
 class Watch:
-    """The pidfds of the living children in one epoll set: no cost at rest, and constant cost for each exit."""
+    """The pidfds of the living children in one epoll set: no cost at rest, and constant cost for each exit.
+
+    Each is kept in a file object, which closes it once, however often it is told, and also when it is forgotten.
+    """
 
     __slots__ = ("_epoll", "_pidfds")
 
     def __init__(self) -> None:
         self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
-        self._pidfds: set[int] = set()
+        self._pidfds: dict[int, io.FileIO] = {}
 
     def add(self, pid: int) -> int:
         """Watch a child that is not reaped; return its pidfd. Raises `OSError`, then nothing is watched."""
-        pidfd = os.pidfd_open(pid)
+        opened: list[io.FileIO] = []
         try:
+            # One call of C code opens and records: no exception of a signal handler can fall between.
+            opened.extend(map(io.FileIO, map(os.pidfd_open, (pid,))))
+            pidfd = opened[0].fileno()
+            self._pidfds[pidfd] = opened[0]
             self._epoll.register(pidfd, select.EPOLLIN)
-        except OSError:
-            os.close(pidfd)
+            return pidfd
+        except BaseException:
+            for file in opened:
+                self._pidfds[file.fileno()] = file
+                self.remove(file.fileno())
             raise
-        self._pidfds.add(pidfd)
-        return pidfd
 
     def wait(self, timeout: float) -> list[int]:
         """Return the pidfds of dead children, after `timeout` seconds (rounded up to a millisecond) at the latest."""
         return [pidfd for pidfd, _ in self._epoll.poll(min(max(timeout, 0.0), _LONGEST_WAIT))]
 
     def remove(self, pidfd: int) -> None:
-        """Stop watching. Unregistered first: a copy in a forked process would keep reporting it for ever."""
-        self._epoll.unregister(pidfd)
-        self._pidfds.remove(pidfd)
-        os.close(pidfd)
+        """Stop watching. Harmless when repeated, as after an exception that came in the middle."""
+        if pidfd in self._pidfds:
+            with contextlib.suppress(OSError, ValueError):  # it was done already, or the set is closed
+                # First: a copy in a forked process would keep reporting it for ever.
+                self._epoll.unregister(pidfd)
+            self._pidfds[pidfd].close()
+            del self._pidfds[pidfd]
 
     def close(self) -> None:
         """Close all descriptors, whatever is still watched. In a child: only its own copies, the set is unharmed."""
-        for pidfd in self._pidfds:
-            os.close(pidfd)
+        for file in list(self._pidfds.values()):
+            file.close()
         self._pidfds.clear()
         self._epoll.close()
 
 
 def observe(pidfd: int) -> int | None:
     """Return the exit status of a dead child and leave it unreaped; None while it lives."""
-    return _wait(pidfd, os.WNOWAIT)
+    return _wait(os.P_PIDFD, pidfd, os.WNOHANG | os.WNOWAIT)
 
 
 def reap(pidfd: int) -> None:
-    """Let a dead child go: its pid may be used again from now on."""
-    _wait(pidfd, 0)
+    """Let a dead child go: its pid may be used again from now on. Harmless when repeated."""
+    _wait(os.P_PIDFD, pidfd, os.WNOHANG)
 
 
-def _wait(pidfd: int, flags: int) -> int | None:
+def end(pid: int) -> int:
+    """Kill and reap a child that is not watched; return its exit status, `UNKNOWN` if somebody else reaped it."""
+    # Looked at first: the pid of a child that was reaped already may be anybody's by now.
+    if _wait(os.P_PID, pid, os.WNOHANG | os.WNOWAIT) is None:
+        os.kill(pid, signal.SIGKILL)
+    status = _wait(os.P_PID, pid, 0)
+    assert status is not None, "without WNOHANG there is an answer"
+    return status
+
+
+def _wait(kind: int, number: int, flags: int) -> int | None:
     try:
-        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | flags)
+        info = os.waitid(kind, number, os.WEXITED | flags)
     except ChildProcessError:  # reaped by a wait() of the program's own, or SIGCHLD is ignored: it is gone all the same
         return UNKNOWN
     if info is None:
@@ -103,45 +126,57 @@ def _wait(pidfd: int, flags: int) -> int | None:
 class Lifeline:
     """A pipe whose write end only the supervisor has: when it dies, however it dies, the kernel closes it.
 
-    Each child asks the kernel for a SIGKILL at that moment, so a child that is busy in C code ends too. Nothing is
-    ever written. PR_SET_PDEATHSIG would follow the thread that forked, not the process. Needs Linux 5.6: until then
+    Each child asks the kernel for a SIGKILL at that moment, so a child that is busy in C code ends too, and one that
+    the supervisor has no right to signal. Nothing is ever written. A child that closes its end, by exec or closerange,
+    is no longer tied, and a copy of the write end that the hook below does not see (C code that forks) keeps all alive.
+    PR_SET_PDEATHSIG would follow the thread that forked, not the process. Needs Linux 5.6: until then
     pipe_release signalled every reader whenever one of them was closed, so that one child's end would end all.
     """
 
     __slots__ = ("__weakref__", "_read_end", "_write_end")
 
     def __init__(self) -> None:
-        self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.fchmod(self._read_end, 0o444)  # or children could not open it if the supervisor gave up being root
-        _LIFELINES.add(self)
-        _register_hook_once()
+        # As in Watch.add: file objects, and one call of C code.
+        pipes = itertools.starmap(os.pipe2, ((os.O_CLOEXEC | os.O_NONBLOCK,),))
+        ends: list[io.FileIO] = []
+        try:
+            ends.extend(map(io.FileIO, itertools.chain.from_iterable(pipes), ("r", "w")))
+            self._read_end, self._write_end = ends
+            # Or children could not open it if the supervisor gave up being root.
+            os.fchmod(self._read_end.fileno(), 0o444)
+            _LIFELINES.add(self)
+            _register_hook_once()
+        except BaseException:
+            for end in ends:
+                end.close()
+            raise
 
     def hold(self) -> None:
         """Tie this process, a child, to the supervisor's life. May not return: the supervisor may be dead already."""
         # An open file description of our own: owner and signal are its properties, and siblings have theirs.
-        own = os.open(f"/proc/self/fd/{self._read_end}", os.O_RDONLY | os.O_NONBLOCK)
+        own = os.open(f"/proc/self/fd/{self._read_end.fileno()}", os.O_RDONLY | os.O_NONBLOCK)
         fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
         # "Tell me of its death" and "does it still live?" are two steps, in this order: else a death between is missed.
         with contextlib.suppress(BlockingIOError):
-            if os.read(self._read_end, 1) == b"":
+            if os.read(self._read_end.fileno(), 1) == b"":
                 os.kill(os.getpid(), signal.SIGKILL)
-        os.close(self._read_end)
-        self._read_end = -1
+        self._read_end.close()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the write end is open: children can be tied to it."""
+        return not self._write_end.closed
 
     def let_go(self) -> None:
         """Close the write end: in the supervisor this ends every child still there. Harmless when repeated."""
-        if self._write_end >= 0:
-            os.close(self._write_end)
-            self._write_end = -1
+        self._write_end.close()
 
     def close(self) -> None:
         """Close both ends. Harmless when repeated."""
         self.let_go()
-        if self._read_end >= 0:
-            os.close(self._read_end)
-            self._read_end = -1
+        self._read_end.close()
 
 
 # Any process that inherits a write end keeps every child alive, also one that the supervisor's program forks for

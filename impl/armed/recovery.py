@@ -84,8 +84,9 @@ def ask_to_end(pidfds: Iterable[int]) -> None:
 def stop(children: Iterable[tuple[int, int]]) -> None:
     """Send SIGQUIT to children given as (pidfd, pid): they end at once, by its default action, without a core file."""
     for pidfd, pid in children:
-        _forbid_core(pid)
-        _send(pidfd, signal.SIGQUIT)
+        if _send(pidfd, 0):  # else its pid may be anybody's by now
+            _forbid_core(pid)
+            _send(pidfd, signal.SIGQUIT)
 
 
 def kill(pidfds: Iterable[int]) -> None:
@@ -94,9 +95,17 @@ def kill(pidfds: Iterable[int]) -> None:
         _send(pidfd, signal.SIGKILL)
 
 
-def _send(pidfd: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # reaped by a wait() of the program's own
+def _send(pidfd: int, number: int) -> bool:
+    """Send a signal (0: none); whether that was possible. One child that cannot be reached must not save the others.
+
+    It was reaped by a wait() of the program's own; or it has other rights than the supervisor, which may have given up
+    being root since: then the lifeline ends it.
+    """
+    try:
         signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        return False
+    return True
 
 
 def _forbid_core(pid: int) -> None:

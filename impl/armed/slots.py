@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import io
+import itertools
 import mmap
 import operator
 import os
@@ -66,13 +68,18 @@ class SlotTable:
     def __init__(self, size: int) -> None:
         self.size: Final = check_size("size", size)
         length = (self.size + 1) * _WORD
-        memfd = os.memfd_create("armed-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        opened: list[io.FileIO] = []
         try:
+            # One call of C code opens and records, as in Watch.add.
+            flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+            opened.extend(map(io.FileIO, map(os.memfd_create, ("armed-slots",), (flags,)), ("r+",)))
+            memfd = opened[0].fileno()
             os.ftruncate(memfd, length)
             fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._memory = mmap.mmap(memfd, length)
         finally:
-            os.close(memfd)
+            for file in opened:
+                file.close()
         # An item store through this view is one aligned 8-byte store (struct.pack_into writes byte by byte).
         self._words = memoryview(self._memory).cast("Q")
         self._tokens: dict[int, int] = {}  # slots in use; private, never read from shared memory
@@ -86,13 +93,14 @@ class SlotTable:
         stop the supervisor (commit 18a4a620e2de). Raises `SlotsExhausted` (claim C16), `Closed`.
         """
         self._require_open()
+        token = _draw_token()
         if self._freed:
             slot = self._freed.pop()
         elif self._highest < self.size:
             self._highest = slot = self._highest + 1
         else:
             raise SlotsExhausted(f"all {self.size} slots are in use: wait for a child to end, or ask for more slots")
-        self._tokens[slot] = token = _draw_token()
+        self._tokens[slot] = token
         self._words[slot] = token
         return slot, token
 
@@ -106,9 +114,21 @@ class SlotTable:
         self.token(slot)
         word = self._words[slot]
         self._words[slot] = 0
-        del self._tokens[slot]
-        self._freed.append(slot)
+        # One call of C code, or an exception of a signal handler could come between and the slot be lost.
+        self._freed.extend(itertools.compress((slot,), map(self._tokens.pop, (slot,))))
         return word
+
+    def in_use(self) -> dict[int, int]:
+        """Return the slots in use with their tokens."""
+        return dict(self._tokens)
+
+    def in_use_by(self, slot: int, token: int) -> bool:
+        """Whether this is the assignment that a slot is in use by."""
+        return self._tokens.get(slot) == token
+
+    def recount(self) -> None:
+        """Find the free slots anew from those in use: after an exception in the middle of an assign or a release."""
+        self._freed = [slot for slot in range(self._highest, 0, -1) if slot not in self._tokens]
 
     def token(self, slot: int) -> int:
         """Return the clean value of a slot in use. Raises `ValueError` if it is not in use."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import enum
 import inspect
+import itertools
 import os
+import re
 import reprlib
 import select
 import signal
@@ -25,8 +27,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import get_ident
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, Final
 
 from armed import exits, recovery
 from armed.errors import (
@@ -37,6 +39,7 @@ from armed.errors import (
     InUse,
     LostAtEnd,
     NotRunning,
+    SlotsExhausted,
     StartupFailed,
     Unsupported,
 )
@@ -88,6 +91,20 @@ class Child:
     generation: int
     args: tuple[Any, ...]
     outcome: Outcome | None = field(default=None, init=False)
+    _token: int = field(default=0, repr=False)
+    _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
+
+
+@dataclass(eq=False)
+class _Start:
+    """A start that is under way, or was cut short: all that is needed to undo it."""
+
+    args: tuple[Any, ...]
+    slot: int = 0
+    token: int = 0
+    pids: list[int] = field(default_factory=list)  # what fork answered
+    child: Child | None = None
+    status: int | None = None  # of the child, once it has been ended
 
 
 class EventKind(enum.Enum):
@@ -163,7 +180,9 @@ class Supervisor:
         self._mode = Mode.RESETTING
         self._children: dict[int, Child] = {}  # by pidfd: those not reaped yet
         self._deadlines = NEVER
-        self._events: list[Event] = []  # not returned yet
+        self._events: dict[Event, None] = {}  # not returned yet, in order; what is noted twice is there once
+        self._starts: list[_Start] = []
+        self._culprit: Child | None = None  # whose crash began the last recovery
         self._is_closing = False
         self._crashed_while_closing = False
         self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
@@ -202,7 +221,9 @@ class Supervisor:
 
         Raises `SlotsExhausted`, `NotRunning` during recovery and closing, `Closed`, `InUse`, `Unsupported` while
         SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target, such as a generator
-        function: then no child is left and no slot is lost.
+        function: then no child is left and no slot is lost. If the system refuses after the fork, and the child had
+        armed already or somebody else has taken its exit status, there is a crashed event. After an exception of a
+        signal handler either nothing is left, too, or the child is one of `children` and has a started event.
         """
         return self._start(target, args, None)
 
@@ -214,25 +235,29 @@ class Supervisor:
         and `OSError` when the system refuses memory for the next generation: call it again.
         """
         deadline = time.monotonic() + check_seconds("timeout", timeout)
-        with self._one_thread():
+
+        def work() -> None:
             self._require_open()
             self._turn(time.monotonic() if self._events else deadline)
-            while not self._events and time.monotonic() < deadline:
+            while not self._events and self._mode is not Mode.STOPPED and time.monotonic() < deadline:
                 self._turn(deadline)
-            return self._take_events()
+
+        return self._deliver(work)
 
     def run(self, timeout: float | None = None) -> list[Event]:
         """Step until no child is left and no recovery is under way, or for `timeout` seconds; return what happened.
 
-        Raises as `step` does.
+        Once closing has begun, only until no child is left: nothing is recovered then. Raises as `step` does.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else check_seconds("timeout", timeout))
-        with self._one_thread():
+
+        def work() -> None:
             self._require_open()
             self._turn(time.monotonic())
-            while (self._children or self._mode is not Mode.RUNNING) and time.monotonic() < deadline:
+            while (self._children or self._is_recovering()) and time.monotonic() < deadline:
                 self._turn(deadline)
-            return self._take_events()
+
+        return self._deliver(work)
 
     def close(self, timeout: float = 10.0) -> list[Event]:
         """End all children and free everything; return what happened. Harmless when repeated.
@@ -240,33 +265,35 @@ class Supervisor:
         The children get SIGTERM, and `timeout` seconds to end in the orderly way; who is left then is stopped, as in
         a recovery, and has a lost event. A crash before that stops everyone at once, restarts nothing, and raises
         `CrashWhileClosing` when all has ended. During a recovery, waits for the children's end and leaves it at that.
-        If an exception of a signal handler interrupts it, call it again. Raises `InUse`.
+        If an exception of a signal handler interrupts it, call it again: the earlier end of the two timeouts counts,
+        and what was not returned or raised yet is. Raises `InUse`.
 
         The end of a `with` block closes, too. It returns no events: if one says that work was lost, it raises
         `LostAtEnd`. If an exception ended the block, that one is passed on, with a note about what went wrong here.
         """
         timeout = check_seconds("timeout", timeout)
-        with self._one_thread():
-            return [] if self._mode is Mode.STOPPED else self._close(timeout)
+        return self._deliver(lambda: self._close(timeout), self._tell_of_a_crash)
 
-    def _close(self, timeout: float) -> list[Event]:
-        self._require_open()
+    def _close(self, timeout: float) -> None:
+        if self._mode is Mode.STOPPED:
+            return
         if not self._is_closing:
-            self._is_closing = True
             self._note(EventKind.CLOSING)
-            if self._mode is Mode.RUNNING:
-                now = time.monotonic()
-                self._deadlines = Deadlines(ask_at=now, stop_at=now + timeout)
+            self._is_closing = True
+        if self._mode is Mode.RUNNING:
+            now = time.monotonic()
+            self._deadlines = Deadlines(ask_at=now, stop_at=min(now + timeout, self._deadlines.stop_at))
         while self._children:
             self._turn(float("inf"))
-        self._shut()
-        self._note(EventKind.CLOSED)
-        events = self._take_events()
+        if self.mode is not Mode.STOPPED:  # a signal handler may have closed it meanwhile
+            self._note(EventKind.CLOSED)
+            self._shut()
+
+    def _tell_of_a_crash(self, events: list[Event]) -> None:
         if self._crashed_while_closing:
             crash = CrashWhileClosing(f"a child crashed while closing, all have ended: {_lost_in(events)}")
             crash.events = tuple(events)
             raise crash
-        return events
 
     def __enter__(self) -> Supervisor:
         self._require_open()
@@ -316,35 +343,79 @@ class Supervisor:
             what = "closing" if self._is_closing else self._mode.value
             raise NotRunning(f"no child is started while {what}: step() until there is a running event")
         flush_standard_streams()
+        start = _Start(args)
+        self._starts.append(start)
+        try:
+            return self._begin(start, target, prelude)
+        except SlotsExhausted:
+            self._starts.remove(start)
+            raise
+        except BaseException:
+            if self._pid != os.getpid():
+                os._exit(1)  # a child must not become a second supervisor
+            self._undo_starts()
+            raise
+
+    def _begin(self, start: _Start, target: Callable[..., object], prelude: Callable[[], object] | None) -> Child:
+        """Fork and record the child. Where an exception comes, at any bytecode, `start` tells what is to be undone.
+
+        Signals are blocked for the child's sake. Here that keeps handlers out only while there is one thread: another
+        one may get the signal, and Python runs its handler in the main thread nevertheless.
+        """
         generation = self._generation
-        # No exception of a signal handler may fall between the fork and the record of the child, nor any in the child.
         with signals_blocked() as mask:
-            slot, token = generation.slots.assign()
-            try:
-                pid = os.fork()
-            except OSError:
-                generation.slots.release(slot)  # 8.4.0 forgot this (commit 45f9b4646f2f)
-                raise
-            if pid == 0:
+            start.slot, start.token = slot, token = generation.slots.assign()
+            # One call of C code forks and records the answer.
+            start.pids.extend(itertools.starmap(os.fork, ((),)))
+            if start.pids[0] == 0:
                 word = generation.slots.view(slot)
                 run_child(
                     Launch(
-                        target, args, generation.shared, slot, generation.number, word, token,
+                        target, start.args, generation.shared, slot, generation.number, word, token,
                         self._lifeline, self._watch, mask, prelude,
                     )
                 )  # fmt: skip
-            child = Child(pid, slot, generation.number, args)
-            try:
-                self._children[self._watch.add(pid)] = child
-            except OSError:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                found = generation.slots.release(slot)
-                if found != token:  # it was quick, and armed already
-                    self._conclude(child, Outcome(Decision.CRASH, -signal.SIGKILL, found))
-                raise
-        self._note(EventKind.STARTED, child)
+            start.child = child = Child(start.pids[0], slot, generation.number, start.args, token)
+            pidfd = self._watch.add(child.pid)
+            self._note(EventKind.STARTED, child)
+            self._children[pidfd] = child
+            self._starts.remove(start)
         return child
+
+    def _undo_starts(self) -> None:
+        """Leave nothing of a start that was cut short. If this is cut short itself, the next call begins with it."""
+        if self._is_starting():  # a signal handler called; who was interrupted goes on, or comes here himself
+            return
+        for start in list(self._starts):
+            if start.child is None or start.child not in self._children.values():
+                self._undo(start)
+            self._starts.remove(start)
+        if self._mode is not Mode.STOPPED:
+            owned = {child.slot for child in self._children.values() if self._has_slot(child)}
+            for slot in self.slots.in_use().keys() - owned:
+                self.slots.release(slot)  # 8.4.0 forgot this after a failed fork (commit 45f9b4646f2f)
+            self.slots.recount()
+
+    def _is_starting(self) -> bool:
+        """Whether a start, or undoing one, is under way below the caller. The stack cannot be wrong, as a mark can."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code in _STARTING and frame.f_locals["self"] is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _undo(self, start: _Start) -> None:
+        if not start.pids:
+            return
+        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, start.token)
+        self._events.pop(Event(EventKind.STARTED, child.generation, child), None)
+        if start.status is None:
+            start.status = exits.end(child.pid)
+        if self._mode is not Mode.STOPPED:
+            word = self.slots.word(child.slot)
+            if word != start.token or start.status == exits.UNKNOWN:  # it was quick, and armed already
+                self._conclude(child, Outcome(Decision.CRASH, start.status, word))
 
     # What happens.
 
@@ -353,94 +424,144 @@ class Supervisor:
         noted = len(self._events)
         self._advance()
         due = min(deadline, self._deadlines.next) if len(self._events) == noted else 0.0
-        for pidfd in self._watch.wait(due - time.monotonic()):
-            with signals_blocked():  # a death is recorded once and whole
-                self._reap(pidfd)
+        try:
+            for pidfd in self._watch.wait(due - time.monotonic()):
+                with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
+                    self._reap(pidfd)
+        except (OSError, ValueError, Closed):
+            if self._mode is not Mode.STOPPED:  # else a signal handler closed the supervisor in the middle of this
+                raise
         self._advance()
 
     def _reap(self, pidfd: int) -> None:
-        """Decide about a dead child and let it go. Its slot is read while its pid still is its own."""
-        status = exits.observe(pidfd)
-        if status is None:
-            return
-        child = self._children[pidfd]
-        token = self.slots.token(child.slot)
-        word = self.slots.release(child.slot)
-        exits.reap(pidfd)
+        """Decide about a dead child and let it go. Its slot is read while its pid still is its own.
+
+        An exception may come at any bytecode, and another call in the meantime: each step may be taken again, and the
+        pidfd is reported until the last one has been.
+        """
+        child = self._children.get(pidfd)
+        if child is not None:
+            if child._end is None:
+                status = exits.observe(pidfd)
+                if status is None:
+                    return
+                word = self.slots.word(child.slot)
+                child._end = Outcome(decide(status, word, child._token), status, word)
+            self._conclude(child, child._end)
+            if self._has_slot(child):
+                self.slots.release(child.slot)
+            exits.reap(pidfd)
+            self._children.pop(pidfd, None)
         self._watch.remove(pidfd)
-        del self._children[pidfd]
-        self._conclude(child, Outcome(decide(status, word, token), status, word))
-        if status == exits.UNKNOWN:  # last: a filter may make it an exception
-            warnings.warn(
+        if child is not None and child._end is not None and child._end.status == exits.UNKNOWN:
+            warnings.warn(  # last: a filter may make it an exception
                 f"{_name(child, with_end=False)} counts as crashed: its exit status was taken away. Ignore no SIGCHLD, "
                 "and wait for processes of your own by their pid, not with os.wait() or waitpid(-1)",
                 RuntimeWarning,
                 2,
             )
 
+    def _has_slot(self, child: Child) -> bool:
+        """Whether the slot is still this child's: a token is drawn for one assignment only."""
+        return self.slots.in_use_by(child.slot, child._token)
+
     def _conclude(self, child: Child, outcome: Outcome) -> None:
-        """Record how a child ended. The first crash stops the others; a second one adds nothing."""
-        child.outcome = outcome
+        """Record how a child ended. The first crash stops the others; a second one adds nothing. May be repeated."""
         if not outcome.lost:
             self._note(EventKind.EXITED, child)
-        elif self._mode is Mode.RUNNING:
+        elif self._mode is Mode.RUNNING or self._culprit is child:
+            self._culprit = child
             self._crashed_while_closing = self._is_closing
             self._note(EventKind.CRASHED, child)
             self._stop_children()
         else:
             self._note(EventKind.LOST, child)
+        child.outcome = outcome
 
     def _stop_children(self) -> None:
         self._mode = Mode.STOPPING
-        self._deadlines = Deadlines(kill_at=time.monotonic() + self._stop_after)
         self._note(EventKind.STOPPING)
-        recovery.stop((pidfd, child.pid) for pidfd, child in self._children.items())
+        recovery.stop([(pidfd, child.pid) for pidfd, child in list(self._children.items()) if child._end is None])
+        self._deadlines = Deadlines(kill_at=time.monotonic() + self._stop_after)
 
     def _advance(self) -> None:
-        """Do what is due: lose patience with who should have ended, reset when all are gone."""
+        """Do what is due: lose patience with who should have ended, reset when all are gone.
+
+        What is due is done first and crossed off then: an exception between the two has it done again, not forgotten.
+        """
         now = time.monotonic()
         if now >= self._deadlines.ask_at:
+            recovery.ask_to_end(list(self._children))
             self._deadlines = replace(self._deadlines, ask_at=now + recovery.ASK_AGAIN_AFTER)
-            recovery.ask_to_end(self._children)
         if now >= self._deadlines.stop_at:
             self._stop_children()
         if now >= self._deadlines.kill_at:
+            recovery.kill(list(self._children))
+            self._lifeline.let_go()  # it ends those, too, whom we have no right to kill
             self._deadlines = NEVER
-            recovery.kill(self._children)
-        if self._mode in (Mode.STOPPING, Mode.RESETTING) and not self._children and not self._is_closing:
+        if not self._children and self._is_recovering():
             self._reset()
 
+    def _is_recovering(self) -> bool:
+        """Whether there is a next generation to come: none is made once closing has begun."""
+        return self._mode not in (Mode.RUNNING, Mode.STOPPED) and not self._is_closing
+
     def _reset(self) -> None:
-        """Begin the next generation. An exception of a signal handler leaves it to the next step to begin again."""
-        self._mode = Mode.RESETTING
-        self._deadlines = NEVER
-        last = self._generation
-        try:
-            self._generation = begin_generation(last.number + 1, self._size, self._make_shared)
-        except StartupFailed as error:
-            self._shut()
-            error.events = tuple(self._take_events())
-            raise
-        self._mode = Mode.STARTING
+        """Begin the next generation. An exception of a signal handler leaves it to the next step to go on."""
+        if self._mode is not Mode.STARTING:
+            self._mode = Mode.RESETTING
+            self._deadlines = NEVER
+            if not self._lifeline.is_held:
+                self._lifeline.close()
+                self._lifeline = Lifeline()
+            last = self._generation
+            try:
+                fresh = begin_generation(last.number + 1, self._size, self._make_shared)
+            except StartupFailed as error:
+                self._shut()
+                error.events = tuple(self._events)
+                self._events = {}
+                raise
+            last.slots.close()  # nobody is left who uses it
+            self._generation = fresh
+            self._mode = Mode.STARTING
         self._note(EventKind.RESET)
-        last.slots.close()  # nobody is left who uses it
-        self._mode = Mode.RUNNING
         self._note(EventKind.RUNNING)
+        self._mode = Mode.RUNNING
 
     def _note(self, kind: EventKind, child: Child | None = None) -> None:
-        self._events.append(Event(kind, self.generation if child is None else child.generation, child))
+        self._events[Event(kind, self.generation if child is None else child.generation, child)] = None
 
-    def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
+    def _deliver(self, work: Callable[[], None], tell: Callable[[list[Event]], None] | None = None) -> list[Event]:
+        """Do the work of a method and return what happened; `tell` may raise it instead.
+
+        If a signal handler raises on the way out, what happened is kept for the next call.
+        """
+        taken: dict[Event, None] = {}
+        try:
+            with self._one_thread():
+                work()
+                if tell is not None:
+                    tell(list(self._events))
+                taken = self._events
+                self._events = {}
+                events = list(taken)
+        except CrashWhileClosing:
+            self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
+            raise
+        except BaseException:
+            if taken is not self._events:
+                self._events = taken | self._events
+            raise
         return events
 
     def _shut(self) -> None:
-        """Free everything; with the lifeline's write end any child still there ends."""
-        self._mode = Mode.STOPPED
+        """Free everything; with the lifeline's write end any child still there ends. Each step may be repeated."""
         self._deadlines = NEVER
         self._lifeline.close()
         self._watch.close()
         self.slots.close()
+        self._mode = Mode.STOPPED  # last: until then a close begins here again
 
     @contextlib.contextmanager
     def _one_thread(self) -> Iterator[None]:
@@ -454,6 +575,8 @@ class Supervisor:
         try:
             if self._user.setdefault("entry", entry) != entry:
                 raise InUse("another thread is using this supervisor: let its call return first, or give it a timeout")
+            if self._starts:
+                self._undo_starts()
             yield
         finally:
             if self._user.get("entry") is entry:
@@ -469,10 +592,16 @@ class Supervisor:
             raise Closed("this supervisor has stopped for good: make a new one")
 
 
+_STARTING: Final = {Supervisor._begin.__code__, Supervisor._undo_starts.__code__}
+
+
 def _require_linux() -> None:
     needed = {os: ("pidfd_open", "memfd_create", "waitid", "fork"), select: ("epoll",)}
     if sys.platform != "linux" or not all(hasattr(module, name) for module in needed for name in needed[module]):
         raise Unsupported("a Supervisor needs pidfds, epoll and memfd: run it on Linux 5.6 or later")
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if release is not None and (int(release[1]), int(release[2])) < (5, 6):
+        raise Unsupported(f"on Linux {release[0]} the end of one child would end all: run it on Linux 5.6 or later")
 
 
 def _require_exit_statuses() -> None:

@@ -41,6 +41,8 @@ class Command(enum.Enum):
     TAKE = "take"
     TAKE_REFUSED = "take_refused"  # acquire raises an Exception: nothing is taken
     TAKE_FAILS = "take_fails"  # KeyboardInterrupt before the first effect of acquire
+    TAKE_FAILS_FOR_MEMORY = "take_fails_for_memory"  # the same by MemoryError
+    TAKE_FAILS_OTHERWISE = "take_fails_otherwise"  # the same by another BaseException that is no Exception
     TAKE_FAILS_LATE = "take_fails_late"  # after its last effect
     GIVE = "give"  # end the block as far as giving back what was taken last
     GIVE_FAILS = "give_fails"  # that give-back raises before its first effect
@@ -55,16 +57,31 @@ class Command(enum.Enum):
     SYS_EXIT_0 = "sys.exit(0)"
     SYS_EXIT_1 = "sys.exit(1)"
     SYS_EXIT_2 = "sys.exit(2)"
+    SYS_EXIT_3 = "sys.exit(3)"
     RAW_EXIT_0 = "_exit(0)"
     RAW_EXIT_1 = "_exit(1)"
     RAW_EXIT_2 = "_exit(2)"
+    RAW_EXIT_3 = "_exit(3)"
 
 
-_RAW = {Command.RAW_EXIT_0: 0, Command.RAW_EXIT_1: 1, Command.RAW_EXIT_2: 2}
-_SYS = {Command.SYS_EXIT_0: 0, Command.SYS_EXIT_1: 1, Command.SYS_EXIT_2: 2}
+_RAW = {Command.RAW_EXIT_0: 0, Command.RAW_EXIT_1: 1, Command.RAW_EXIT_2: 2, Command.RAW_EXIT_3: 3}
+_SYS = {Command.SYS_EXIT_0: 0, Command.SYS_EXIT_1: 1, Command.SYS_EXIT_2: 2, Command.SYS_EXIT_3: 3}
 _ENDS = {Command.RETURN, Command.EXCEPTION, *_SYS}
-_TAKES = {Command.TAKE, Command.TAKE_REFUSED, Command.TAKE_FAILS, Command.TAKE_FAILS_LATE}
 _BLOCK_ENDS = {Command.GIVE, Command.GIVE_FAILS, Command.GIVE_FAILS_LATE, Command.DISARM}
+
+
+class _CutShort(BaseException):
+    """What cuts a take short and is neither an Exception nor one of Python's own."""
+
+
+_RAISED_BY_ACQUIRE: Final[dict[Command, type[BaseException]]] = {
+    Command.TAKE_REFUSED: ValueError,
+    Command.TAKE_FAILS: KeyboardInterrupt,
+    Command.TAKE_FAILS_FOR_MEMORY: MemoryError,
+    Command.TAKE_FAILS_OTHERWISE: _CutShort,
+}
+"""What acquire raises, as it is told to, before its first effect."""
+_TAKES = {Command.TAKE, Command.TAKE_FAILS_LATE, *_RAISED_BY_ACQUIRE}
 
 
 class Cells:
@@ -81,9 +98,9 @@ class Cells:
         """Mark it as not held."""
         self._memory[slot * ENTRIES + entry] = 0
 
-    def held(self, slot: int) -> int:
-        """Return how many entries the child in `slot` holds."""
-        return sum(self._memory[slot * ENTRIES : (slot + 1) * ENTRIES])
+    def held(self, slot: int) -> frozenset[int]:
+        """Return which entries the child in `slot` holds, numbered from 0 as they were taken in its engagement."""
+        return frozenset(entry for entry in range(ENTRIES) if self._memory[slot * ENTRIES + entry])
 
 
 class NotResponding(Exception):
@@ -99,7 +116,10 @@ class SteppedChild:
         self._pidfd = os.pidfd_open(child.pid)
 
     def tell(self, command: Command) -> str:
-        """Have the child take a step. Return "done", "ended" (it is dead), or why the step was refused."""
+        """Have the child take a step. Return "done", "ended" (it is dead), or why the step was refused.
+
+        The answer to HOOK says besides which generation the child takes itself to be of: "done in generation 1".
+        """
         with contextlib.suppress(BrokenPipeError):  # it is dead: seen below
             os.write(self._commands, command.value.encode() + b"\n")
         return self._answer()
@@ -221,7 +241,7 @@ class _Puppet:
 
     def target(self, me: Engager, cells: Cells) -> None:
         self.me, self.cells = me, cells
-        self.reply("done")
+        self.reply(f"done in generation {me.generation}")
         hold = me
         while self.ending is None:
             command = self.read()
@@ -272,7 +292,7 @@ class _Puppet:
             step()
         except ArmedError as error:
             self.reply(f"refused: {type(error).__name__}")
-        except (KeyboardInterrupt, ValueError):  # raised by acquire, as it was told to
+        except tuple(_RAISED_BY_ACQUIRE.values()):
             self.reply("done")
         else:
             self.reply("done")
@@ -281,10 +301,8 @@ class _Puppet:
         entry = self.entries
 
         def acquire() -> None:
-            if command is Command.TAKE_REFUSED:
-                raise ValueError
-            if command is Command.TAKE_FAILS:
-                raise KeyboardInterrupt
+            if command in _RAISED_BY_ACQUIRE:
+                raise _RAISED_BY_ACQUIRE[command]
             self.entries += 1
             self.cells.take(self.me.slot, entry)
             if command is Command.TAKE_FAILS_LATE:

@@ -1,8 +1,14 @@
-"""The decision, exhaustively: every wait status x every kind of slot word, implementation against model."""
+"""The decision, implementation against model: every wait status with a word of each kind, and many words besides.
+
+A slot's word has 64 bits, so that not all can be tried. What stands in `more_words` is what a wrong comparison would
+most likely take for clean: words that differ from the token or from its complement in one bit, small numbers, and
+random ones.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 
 from armed import Decision, decide, exit_status
@@ -25,6 +31,24 @@ WORDS = {
 }
 """What the slot may hold: its name, the word in shared memory, the word in the model."""
 
+FEW_WAIT_STATUSES = (0x0000, 0x0100, 0x0200, 0x000F, 0x8000)
+"""Exit 0, 1, 2, an end by SIGTERM, exit 128: what all of `more_words` are tried with."""
+
+
+def more_words() -> dict[str, tuple[int, int]]:
+    """Return more words that the slot may hold, as WORDS does: none is the token or means anything."""
+    words = {}
+    for bit in range(64):
+        words[f"clean but for bit {bit}"] = TOKEN ^ 1 << bit
+        words[f"active but for bit {bit}"] = ~TOKEN & ALL_ONES ^ 1 << bit
+    for number in range(1, 17):
+        words[f"the number {number}"] = number
+    draw = random.Random(1)
+    for each in range(1000):
+        words[f"random word {each}"] = draw.getrandbits(64)
+    return {name: (word, OTHER.number) for name, word in words.items()}
+
+
 _NO_EXIT = 0x7F  # for the model: any status but 0 and 1
 
 
@@ -36,13 +60,14 @@ def status_by_the_system(wait_status: int) -> int:
 
 
 def compare_decisions(decide: Callable[[int, int, int], Decision] = decide) -> int:
-    """Compare all decisions, and return how many there were. Raises Mismatch at the first difference."""
+    """Compare decisions about every wait status, and return how many. Raises Mismatch at the first difference."""
     instance = Instance(System(REFERENCE), Size(1, 1))
     is_clean = instance.predicate(decided_clean(REFERENCE), (c,))
     compared = 0
+    more = WORDS | more_words()
     for wait_status in WAIT_STATUSES:
         seen = exit_status(wait_status)
-        for name, (word, model_word) in WORDS.items():
+        for name, (word, model_word) in (more if wait_status in FEW_WAIT_STATUSES else WORDS).items():
             state = _dead_child(instance, status_by_the_system(wait_status), model_word)
             expected = Decision.CLEAN if is_clean(state, state, 0, 1) else Decision.CRASH
             got = decide(seen, word, TOKEN)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from armed_conformance.lockstep import Cannot, Cell, Coverage, Lockstep
-from armed_conformance.protocol import ExitKind, Implementation, Step
+from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Possible, Step
 from armed_model.explore import reachable
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import REFERENCE
@@ -76,6 +76,61 @@ def cells_wanted(implementation: Implementation) -> set[Cell]:
     return {cell for cell, needs in cells().items() if not needs & implementation.cannot}
 
 
+_A_CRASH: frozenset[Possible] = frozenset({ExitKind.SIGKILL})
+ACTIONS: dict[str, frozenset[Possible]] = {
+    "assign": frozenset(),
+    "fork": frozenset(),
+    "ask": frozenset(),
+    "check": frozenset(),
+    "fork_fails": frozenset({Circumstance.FORK_FAILS}),
+    "hook": frozenset({H}),
+    "arm": frozenset({H, A}),
+    "take": frozenset({H, A, T}),
+    "take_fails": frozenset({H, A, Step.TAKE_FAILS}),
+    "take_fails_late": frozenset({H, A, T, Step.TAKE_FAILS_LATE}),
+    "give": frozenset({H, A, T, G}),
+    "give_fails": frozenset({H, A, T, Step.GIVE_FAILS}),
+    "give_fails_late": frozenset({H, A, T, Step.GIVE_FAILS_LATE}),
+    "disarm": frozenset({H, A, Step.DISARM}),
+    "leave": frozenset({ExitKind.SIGTERM}),
+    "orderly_exit": frozenset({ExitKind.SIGTERM}),
+    "raw_exit": _A_CRASH,
+    "reap_clean": frozenset({ExitKind.RAW_EXIT_0}),
+    "reap_crash": _A_CRASH,
+    "reap_book_keeping": _A_CRASH,
+    "kill": _A_CRASH,
+    "only_dead_ends_left": _A_CRASH,
+    "all_gone": _A_CRASH,
+    "reset": _A_CRASH,
+    "started": _A_CRASH,
+    "startup_fails": frozenset({H, A, ExitKind.RAW_EXIT_0, Circumstance.STARTUP_FAILS}),
+    "ask_orderly": frozenset(),
+    "ask_immediate": frozenset({H, A, Step.FREEZE}),
+    "stop": frozenset(),
+    "stray_write": frozenset({H, Step.SCRIBBLE}),
+}
+"""Every action that a harness can bring about, with what must be possible for the directed histories to take it."""
+
+NEVER_TAKEN = {
+    "check_fails": "a supervisor that dies between fork and check takes the harness with it",
+    "fork_auxiliary": "the protocol has no child that prepares a generation",
+    "fork_dead_end": "the protocol has no dead-end child",
+    "get_stuck": "the harness stops a child where it wants it stuck",
+    "kill_stuck": "a stopped child is killed as any other",
+    "notice": "an early notice is not observed: the decision is compared",
+    **{
+        f"reap_{decided}_without_a_slot": "every child of the protocol has a slot"
+        for decided in ("clean", "crash", "book_keeping")
+    },
+}
+"""The other actions of the model, and why they are not compared."""
+
+
+def actions_wanted(implementation: Implementation) -> set[str]:
+    """Return the model's actions that the directed histories must take with this implementation."""
+    return {action for action, needs in ACTIONS.items() if not needs & implementation.cannot}
+
+
 @dataclass(frozen=True)
 class History:
     """A directed history: its name, how many slots it needs, and what happens in it."""
@@ -129,7 +184,7 @@ def _serves(lockstep: Lockstep) -> None:
     child = lockstep.start()
     if child is not None:
         _walk_as_far_as_possible(lockstep, child, (H, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
-        lockstep.end(child, next(kind for kind in ExitKind if kind not in lockstep.implementation.cannot))
+        _end_somehow(lockstep, child)
         lockstep.supervise()
 
 
@@ -168,6 +223,52 @@ def _a_crash_during_recovery(lockstep: Lockstep) -> None:
     lockstep.end(stuck, ExitKind.SIGKILL)
     lockstep.supervise()
     _serves(lockstep)
+
+
+def _a_stuck_child_is_killed_in_recovery(lockstep: Lockstep) -> None:
+    stuck, one = _start(lockstep), _start(lockstep)
+    _walk(lockstep, stuck, (H, Step.FREEZE))
+    lockstep.arrange(Circumstance.PATIENCE_ENDS)
+    _walk(lockstep, one, (H, A))
+    lockstep.end(one, ExitKind.RAW_EXIT_0)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _a_fork_that_fails_costs_nothing(lockstep: Lockstep) -> None:
+    bystander = _start(lockstep)
+    for _ in range(2):
+        lockstep.arrange(Circumstance.FORK_FAILS)
+        lockstep.start()
+    _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
+    _start(lockstep)  # the last slot is still to be had
+    lockstep.start()
+
+
+def _a_generation_that_cannot_be_made(lockstep: Lockstep) -> None:
+    bystander, child = _start(lockstep), _start(lockstep)
+    _walk(lockstep, bystander, (H,))
+    _walk(lockstep, child, (H, A))
+    lockstep.arrange(Circumstance.STARTUP_FAILS)
+    lockstep.end(child, ExitKind.RAW_EXIT_0)
+    lockstep.supervise()
+
+
+def _life(*way: Step) -> Callable[[Lockstep], None]:
+    """A child takes these steps, and ends in the first way that is possible."""
+
+    def play(lockstep: Lockstep) -> None:
+        child = _start(lockstep)
+        _walk(lockstep, child, way)
+        _end_somehow(lockstep, child)
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _end_somehow(lockstep: Lockstep, child: int) -> None:
+    lockstep.end(child, next(kind for kind in ExitKind if kind not in lockstep.implementation.cannot))
 
 
 def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lockstep], None]:
@@ -244,6 +345,14 @@ def stories() -> Iterator[History]:
     yield History("a crash in every generation", 3, _a_crash_in_every_generation)
     yield History("two crashes before the supervisor looks", 3, _two_crashes_before_the_supervisor_looks)
     yield History("a crash during recovery", 3, _a_crash_during_recovery)
+    yield History("a stuck child is killed in recovery", 2, _a_stuck_child_is_killed_in_recovery)
+    yield History("a fork that fails costs nothing", 2, _a_fork_that_fails_costs_nothing)
+    yield History("a generation that cannot be made", 2, _a_generation_that_cannot_be_made)
+    yield History("nothing is taken in a block", 1, _life(H, A, Step.DISARM, A, Step.DISARM))
+    yield History("what is taken last is given back first", 1, _life(H, A, T, T, T, G, G, G, Step.DISARM))
+    for cut in (Step.TAKE_FAILS, Step.TAKE_FAILS_FOR_MEMORY, Step.TAKE_FAILS_OTHERWISE):
+        yield History(f"{cut} keeps the switch armed", 1, _life(H, A, cut, Step.DISARM, A))
+    yield History("a give-back that fails late keeps the switch armed", 1, _life(H, A, T, Step.GIVE_FAILS_LATE, A))
     yield History("a failed give-back keeps the switch armed", 1, _a_failed_give_back_keeps_the_switch_armed)
     yield History("a refused take spoils nothing", 1, _a_refused_take_spoils_nothing)
     yield History("shutdown with a child before its exit path", 2, _shutdown_of(()))

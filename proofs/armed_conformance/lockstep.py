@@ -15,7 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from armed_conformance import calls
-from armed_conformance.protocol import Death, Decided, ExitKind, Implementation, Observation, Refused, Step
+from armed_conformance.protocol import (
+    Circumstance,
+    Death,
+    Decided,
+    ExitKind,
+    Implementation,
+    Observation,
+    Possible,
+    Refused,
+    Step,
+)
 from armed_model.interpret import Instance, Size, State
 from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
 from armed_model.profiles import REFERENCE, Profile
@@ -109,8 +119,8 @@ class _Actor:
     """What the harness knows of a child: its number in the model, and what it can be told."""
 
     model: int
-    held: int = 0  # entries that the end of the block will give back
-    kept: int = 0  # entries that it will not: the take was cut short, or the give-back failed
+    held: list[int] = field(default_factory=list)  # entries that the end of the block will give back, last first
+    kept: list[int] = field(default_factory=list)  # those that it will not: a take cut short, a give-back that failed
     ending_block: bool = False  # giving back has begun; the block takes nothing more
     frozen: bool = False
 
@@ -138,6 +148,8 @@ class Lockstep:
         self._actors: dict[int, _Actor] = {}
         self._dealt_with: tuple[Death, ...] = ()
         self._generation = 1
+        self._arranged: set[Circumstance] = set()
+        self._may_lose_patience = False
         self.stopped = False
         self._not_ours = calls.children()
         self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
@@ -165,19 +177,33 @@ class Lockstep:
         found: Phase = self._read(phase, self._actors[child])
         return found
 
+    def arrange(self, circumstance: Circumstance) -> None:
+        """Arrange for what comes next. Raises Cannot if it would take what the implementation cannot do."""
+        self._needs(circumstance)
+        self._tell(f"arranged: {circumstance.value}")
+        self._agree("arrange", lambda: self.implementation.arrange(circumstance))
+        self._arranged.add(circumstance)
+
     def start(self) -> int | None:
         """Start a child, legal or not; return its number, or None where it was refused, as it had to be."""
         self._tell("start a child")
-        legal = any(self._can("assign", slot, word) for slot in self._all_slots() for word in self._words())
+        choices = [(slot, word) for slot in self._all_slots() for word in self._words()]
+        legal = [choice for choice in choices if self._can("assign", *choice)]
         try:
             child = self._ask("start", self.implementation.start)
         except Refused as refused:
             self._tell(f"    refused: {refused}")
             self.coverage.refusals += 1
-            if legal:
+            if legal and Circumstance.FORK_FAILS in self._arranged:
+                self._arranged.remove(Circumstance.FORK_FAILS)
+                self._do("assign", *legal[0])
+                self._do("fork_fails")
+            elif legal:
                 self._differ("a child can be started", f"it was refused: {refused}")
             self._compare({Who.SUPERVISOR})
             return None
+        if Circumstance.FORK_FAILS in self._arranged:
+            self._differ("the fork fails, and that is told", f"child {child} was started")
         seen = self._look()
         if child in self._actors:
             self._differ("each child has a number of its own", f"there is a child {child} already")
@@ -207,12 +233,12 @@ class Lockstep:
         actor = self._actors[child]
         step = self._possible(actor, step)
         self._needs(step)
-        if step in _GIVE_FAILURES and actor.held == 1 and self.phase(child) is Phase.LEAVING:
+        if step in _GIVE_FAILURES and len(actor.held) == 1 and self.phase(child) is Phase.LEAVING:
             self._needs(Step.DISARM)  # the exit path will be through
         self._tell(f"child {child}: {step.value}")
         action, arguments = self._action(actor, step)
         legal = action is None or self._can(action, *arguments)
-        before = self._look().resource.get(child, 0)
+        before = self._look().resource.get(child, frozenset())
         try:
             self._ask(step.value, lambda: self.implementation.step(child, step))
         except Refused as refused:
@@ -226,7 +252,7 @@ class Lockstep:
             return
         if not legal:
             self._differ(f"{step.value} must be refused: {self._why_not(action or '', *arguments)}", "it was done")
-        self._keep_account(actor, step, self._look().resource.get(child, 0) - before)
+        self._keep_account(actor, step, before, self._look().resource.get(child, frozenset()))
         if action is not None:
             self._do(action, *arguments)
         by = {Who.CHILD}
@@ -273,6 +299,9 @@ class Lockstep:
         self._agree("supervise", self.implementation.supervise)
         self._deal_with_deaths()
         seen = self._look()
+        if Circumstance.STARTUP_FAILS in self._arranged and self._can("only_dead_ends_left"):
+            self._expect_no_generation(seen)
+            return
         if seen.generation != self._generation:
             self._tell(f"    a new generation: {seen.generation}")
             self._expect_generation(seen.generation)
@@ -280,14 +309,15 @@ class Lockstep:
         unreaped = [child for child in self._actors if self.phase(child) is Phase.EXITED]
         if unreaped:
             self._differ("every dead child is reaped", f"child {unreaped[0]} is not")
-        stuck = any(actor.frozen for actor in self._actors.values())
-        if self._mode() is not Mode.RUNNING and not stuck:
+        held_up = Circumstance.PATIENCE_ENDS not in self._arranged and self._somebody_is_stuck()
+        if self._mode() is not Mode.RUNNING and not held_up:
             self._differ("nothing holds the recovery up: there is a new generation", "there is none")
 
     def stop(self) -> None:
         """Ask for an orderly shutdown, and compare how everybody ended."""
         self._tell("an orderly shutdown is asked for")
         self._do("ask_orderly")
+        self._may_lose_patience = self._somebody_is_stuck() or ExitKind.SIGTERM in self.implementation.cannot
         self._agree("stop_supervisor", self.implementation.stop_supervisor)
         self._deal_with_deaths()
         if not self._can("stop"):
@@ -351,7 +381,7 @@ class Lockstep:
             self._differ(f"these deaths were seen before: {self._dealt_with}", f"now it says {tuple(seen.deaths)}")
         return seen
 
-    def _needs(self, what: Step | ExitKind) -> None:
+    def _needs(self, what: Possible) -> None:
         """Raise Cannot for what the implementation has said it cannot do."""
         if what in self.implementation.cannot:
             raise Cannot(str(what))
@@ -388,8 +418,8 @@ class Lockstep:
         del self._actors[death.child]
 
     def _lose_patience(self) -> None:
-        """Let the orderly shutdown, if there is one, have taken too long."""
-        if self._is_shutting_down() and self._can("ask_immediate"):
+        """Let the orderly shutdown, if there is one, have taken too long: where somebody does not leave when asked."""
+        if self._may_lose_patience and self._can("ask_immediate"):
             self._do("ask_immediate")
 
     def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
@@ -413,7 +443,7 @@ class Lockstep:
             self._do("leave", actor.model)
         if actor.held and not actor.kept:
             self._do("give", actor.model)
-        actor.held = 0
+        actor.held.clear()
         if self._can("disarm", actor.model):
             self._do("disarm", actor.model)
         self._do("orderly_exit", actor.model, with_status)
@@ -429,6 +459,16 @@ class Lockstep:
         self.coverage.recoveries += 1
         self.coverage.generations = max(self.coverage.generations, number)
 
+    def _expect_no_generation(self, seen: Observation) -> None:
+        """Let the model's supervisor fail to begin a generation; it must have stopped, and say no other number."""
+        for action in ("only_dead_ends_left", "all_gone", "reset", "startup_fails"):
+            self._do(action)
+        if not seen.stopped:
+            self._differ("no generation can be made: the supervisor has stopped", "it has not")
+        if seen.generation != self._generation:
+            self._differ(f"the last generation was {self._generation}", f"it says {seen.generation}")
+        self.stopped = True
+
     # Steps of the harness and actions of the model -------------------------------------------------------------------
 
     def _possible(self, actor: _Actor, step: Step) -> Step:
@@ -439,7 +479,7 @@ class Lockstep:
         """
         if self._read(phase, actor) is Phase.CHECKED and step is Step.SCRIBBLE:
             return Step.HOOK
-        if actor.held + actor.kept == MOST_HELD and step in (Step.TAKE, Step.TAKE_FAILS_LATE):
+        if len(actor.held + actor.kept) == MOST_HELD and step in (Step.TAKE, Step.TAKE_FAILS_LATE):
             step = Step.GIVE
         if (actor.ending_block and step in _NEEDS_AN_OPEN_BLOCK) or (step is Step.LEAVE and not actor.held):
             step = Step.DISARM
@@ -452,7 +492,7 @@ class Lockstep:
     def _action(self, actor: _Actor, step: Step) -> tuple[str | None, tuple[int, ...]]:
         """Return the model's action for a step, given what the harness holds; None where nothing may change."""
         child = actor.model
-        last = actor.held + actor.kept == 1
+        last = len(actor.held + actor.kept) == 1
         match step:
             case Step.GIVE:
                 return ("give", (child,)) if last else (None, ())
@@ -462,6 +502,8 @@ class Lockstep:
                 return "stray_write", (child, self._read(slot_of, actor), OTHER.number)
             case Step.TAKE_REFUSED:
                 return ("take", (child,)) if not self._can("take", child) else (None, ())
+            case Step.TAKE_FAILS_FOR_MEMORY | Step.TAKE_FAILS_OTHERWISE:
+                return "take_fails", (child,)
             case Step.LEAVE | Step.GRANDCHILD | Step.FREEZE:
                 return None, ()
             case Step.DISARM if self._read(phase, actor) is Phase.LEAVING and self._read(failed, actor):
@@ -469,18 +511,26 @@ class Lockstep:
             case _:
                 return step.value, (child,)
 
-    def _keep_account(self, actor: _Actor, step: Step, change: int) -> None:
-        """Follow what the child holds, by the harness's own resource; each step has one right effect on it."""
-        held, kept, expected = {
-            Step.TAKE: (1, 0, 1),
-            Step.TAKE_FAILS_LATE: (0, 1, 1),
-            Step.GIVE: (-1, 0, -1),
-            Step.GIVE_FAILS: (-1, 1, 0),
-            Step.GIVE_FAILS_LATE: (-1, 0, -1),
-        }.get(step, (0, 0, 0))
-        if change != expected:
-            self._differ(f"{step.value} changes what is held by {expected}", f"it changed by {change}")
-        actor.held, actor.kept = actor.held + held, actor.kept + kept
+    def _keep_account(self, actor: _Actor, step: Step, before: frozenset[int], after: frozenset[int]) -> None:
+        """Follow what the child holds, by the harness's own resource; each step has one right effect on it.
+
+        What is taken has a number of its own; what is given back is what was taken last.
+        """
+        taken, given = sorted(after - before), sorted(before - after)
+        match step:
+            case Step.TAKE | Step.TAKE_FAILS_LATE:
+                if len(taken) != 1 or given:
+                    self._differ(f"{step.value} takes one entry", f"taken: {taken}, given back: {given}")
+                (actor.held if step is Step.TAKE else actor.kept).extend(taken)
+            case Step.GIVE | Step.GIVE_FAILS | Step.GIVE_FAILS_LATE:
+                last = actor.held.pop()
+                expected = [] if step is Step.GIVE_FAILS else [last]
+                if taken or given != expected:
+                    self._differ(f"{step.value} gives back {expected}", f"taken: {taken}, given back: {given}")
+                actor.kept += [last] if step is Step.GIVE_FAILS else []
+            case _:
+                if taken or given:
+                    self._differ(f"{step.value} changes nothing held", f"taken: {taken}, given back: {given}")
         if step in (Step.GIVE, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE):
             actor.ending_block = True
         if step is Step.ARM:
@@ -508,9 +558,9 @@ class Lockstep:
             slot = self._read(slot_of, actor)
             if seen.children.get(child) != slot:
                 self._differ(f"child {child} has slot {slot}", f"it has {seen.children.get(child)}")
-            held = seen.resource.get(child, 0)
+            held = sorted(seen.resource.get(child, ()))
             if bool(held) != self._read(holds, actor):
-                self._differ(f"child {child} {'holds nothing' if held else 'holds something'}", f"it holds {held}")
+                self._differ(f"child {child} holds {'nothing' if held else 'something'}", f"it holds {held}")
         if extra := set(seen.children) - set(self._actors):
             self._differ("a reaped child is gone", f"child {min(extra)} is still there")
 
@@ -555,6 +605,9 @@ class Lockstep:
         found: Mode = self._instance.read(self._state, mode)
         return found
 
+    def _somebody_is_stuck(self) -> bool:
+        return any(self._actors[child].frozen for child in self.children)
+
     def _is_shutting_down(self) -> bool:
         return self._instance.read(self._state, shutdown) is not Shutdown.NONE
 
@@ -574,7 +627,7 @@ class Lockstep:
     def _cover(self, child: int, kind: ExitKind) -> None:
         actor = self._actors[child]
         is_engaged = self._read(engaged, actor)
-        held = min(actor.held + actor.kept, 2)
+        held = min(len(actor.held + actor.kept), 2)
         name = str(kind)
         self.coverage.deaths[name] += 1
         self.coverage.armed_deaths += is_engaged
@@ -599,7 +652,17 @@ class Lockstep:
 
 
 _GIVE_FAILURES = frozenset({Step.GIVE_FAILS, Step.GIVE_FAILS_LATE})
-_NEEDS_AN_OPEN_BLOCK = frozenset({Step.TAKE, Step.TAKE_REFUSED, Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.LEAVE})
+_NEEDS_AN_OPEN_BLOCK = frozenset(
+    {
+        Step.TAKE,
+        Step.TAKE_REFUSED,
+        Step.TAKE_FAILS,
+        Step.TAKE_FAILS_FOR_MEMORY,
+        Step.TAKE_FAILS_OTHERWISE,
+        Step.TAKE_FAILS_LATE,
+        Step.LEAVE,
+    }
+)
 _INSTANCES: dict[tuple[str, int], Instance] = {}
 
 

@@ -23,6 +23,11 @@ class Step(enum.Enum):
     TAKE_REFUSED = "take_refused"
     """The take fails and undoes what it did: nothing is taken, nothing is spoilt."""
     TAKE_FAILS = "take_fails"
+    """Cut short by KeyboardInterrupt: nobody knows whether it is taken."""
+    TAKE_FAILS_FOR_MEMORY = "take_fails_for_memory"
+    """The same by MemoryError."""
+    TAKE_FAILS_OTHERWISE = "take_fails_otherwise"
+    """The same by another BaseException that is no Exception."""
     TAKE_FAILS_LATE = "take_fails_late"
     GIVE = "give"
     GIVE_FAILS = "give_fails"
@@ -56,9 +61,11 @@ class ExitKind(enum.Enum):
     SYS_EXIT_0 = ("sys.exit(0)", Exit(True, 0))
     SYS_EXIT_1 = ("sys.exit(1)", Exit(True, 1))
     SYS_EXIT_2 = ("sys.exit(2)", Exit(True, 2))
+    SYS_EXIT_3 = ("sys.exit(3)", Exit(True, 3))
     RAW_EXIT_0 = ("_exit(0)", Exit(False, 0))
     RAW_EXIT_1 = ("_exit(1)", Exit(False, 1))
     RAW_EXIT_2 = ("_exit(2)", Exit(False, 2))
+    RAW_EXIT_3 = ("_exit(3)", Exit(False, 3))
     SIGTERM = ("SIGTERM", Exit(True, 1))
     SIGKILL = ("SIGKILL", Exit(False, -9))
     SIGSEGV = ("SIGSEGV", Exit(False, -11))
@@ -70,6 +77,24 @@ class ExitKind(enum.Enum):
 
     def __str__(self) -> str:
         return self.value[0]
+
+
+class Circumstance(enum.Enum):
+    """What can be arranged for what comes next."""
+
+    FORK_FAILS = "fork_fails"
+    """The next fork fails, once: that start is refused, and nothing is lost by it."""
+    STARTUP_FAILS = "startup_fails"
+    """The next generation cannot be made: the supervisor stops by itself, with no child left."""
+    PATIENCE_ENDS = "patience_ends"
+    """From now on a recovery soon kills who is stuck, and `supervise` returns when it has."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+Possible = Step | ExitKind | Circumstance
+"""What can be ordered, and so what an implementation may be unable to do."""
 
 
 class Decided(enum.Enum):
@@ -100,8 +125,8 @@ class Observation:
     """child -> its slot; those not reaped yet."""
     deaths: tuple[Death, ...] = ()
     generation: int = 1
-    resource: Mapping[int, int] = field(default_factory=dict)
-    """child -> how many entries of the harness's resource it holds; those not reaped yet."""
+    resource: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """child -> which entries of the harness's resource it holds, by any numbers; those not reaped yet."""
     stopped: bool = False
 
 
@@ -117,8 +142,8 @@ class Implementation(Protocol):
     """
 
     @property
-    def cannot(self) -> frozenset[Step | ExitKind]:
-        """The steps and exit kinds that this implementation cannot express.
+    def cannot(self) -> frozenset[Possible]:
+        """The steps, exit kinds and circumstances that this implementation cannot express.
 
         They are never ordered, and the report names them, and all that is not looked at for that reason.
         """
@@ -135,11 +160,14 @@ class Implementation(Protocol):
     def end(self, child: int, kind: ExitKind) -> None:
         """Have a living child end, and return when it is dead. The supervisor may not have noticed yet."""
 
+    def arrange(self, circumstance: Circumstance) -> None:
+        """Arrange for what comes next. Not called, and need not be there, where none can be arranged."""
+
     def supervise(self) -> None:
         """Let the supervisor deal with every death so far, and finish a recovery that no stuck child holds up."""
 
     def stop_supervisor(self) -> None:
-        """Ask for an orderly shutdown, which after a short time becomes an immediate one, and wait for its end."""
+        """Ask for an orderly shutdown and wait for its end. Becomes an immediate one only for a child that is stuck."""
 
     def observe(self) -> Observation:
         """Look, and change nothing."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from armed_conformance.adapters.armed import ArmedFork
-from armed_conformance.histories import cells, cells_wanted, deaths, play, stories
+from armed_conformance.histories import actions_wanted, cells, cells_wanted, deaths, play, stories
 from armed_conformance.lockstep import Cell, Coverage, Mismatch
 from armed_conformance.machine import run_histories
-from armed_conformance.protocol import ExitKind, Implementation, Step
+from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork}
 """The implementations that come with the kit, by the name that the command line takes."""
@@ -32,12 +32,23 @@ def draw_seed() -> int:
     return random.SystemRandom().randrange(1 << 32)
 
 
+@dataclass(frozen=True, order=True)
+class Untaken:
+    """An action of the model that no directed history has taken, though each should be."""
+
+    action: str
+
+    def __str__(self) -> str:
+        return f"the model's {self.action}"
+
+
 @dataclass
 class Report:
-    """What a run has seen. It passes only if nothing differed and every cell that the target can reach was seen.
+    """What a run has seen. It passes only if nothing differed and all that the target can reach was seen.
 
-    `cannot`: what the target says it cannot do; `left_out` and `cut_short`: the cells and the directed histories that
-    were not looked at for that reason.
+    `missing`: cells never seen, and actions of the model that no directed history has taken; `cannot`: what the target
+    says it cannot do; `left_out` and `cut_short`: the cells and the directed histories that were not looked at for that
+    reason.
     """
 
     target: str
@@ -45,7 +56,7 @@ class Report:
     coverage: Coverage = field(default_factory=Coverage)
     directed: int = 0
     wanted: int = 0
-    missing: list[Cell] = field(default_factory=list)
+    missing: list[Cell | Untaken] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
     left_out: list[Cell] = field(default_factory=list)
     cut_short: list[str] = field(default_factory=list)
@@ -60,6 +71,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return the report in the published format."""
         seen = self.coverage
+        cells_missing = [str(each) for each in self.missing if isinstance(each, Cell)]
         return {
             "target": self.target,
             "passed": self.passed,
@@ -73,9 +85,10 @@ class Report:
             "decisions": dict(sorted(seen.decisions.items())),
             "recoveries": seen.recoveries,
             "generations": seen.generations,
-            "cells_seen": self.wanted - len(self.missing),
+            "cells_seen": self.wanted - len(cells_missing),
             "cells_wanted": self.wanted,
-            "cells_missing": [str(cell) for cell in self.missing],
+            "cells_missing": cells_missing,
+            "actions_missing": [each.action for each in self.missing if isinstance(each, Untaken)],
             "cannot": self.cannot,
             "cells_left_out": [str(cell) for cell in self.left_out],
             "directed_cut_short": self.cut_short,
@@ -111,11 +124,12 @@ def _check(target: str, made: Callable[[], Any]) -> None:
         cannot = implementation.cannot
     except Exception as error:
         raise _unknown(target, f"making one without arguments: {type(error).__name__}: {error}") from error
-    if missing := [call for call in _CALLS if not callable(getattr(implementation, call, None))]:
+    calls = _CALLS if isinstance(cannot, Iterable) and set(Circumstance) <= set(cannot) else (*_CALLS, "arrange")
+    if missing := [call for call in calls if not callable(getattr(implementation, call, None))]:
         raise _unknown(target, f"it has no {', '.join(missing)}")
     members = list(cannot) if isinstance(cannot, Iterable) else [cannot]
-    if wrong := [each for each in members if not isinstance(each, Step | ExitKind)]:
-        raise _unknown(target, f"its `cannot` has {wrong[0]!r}, which is no Step and no ExitKind")
+    if wrong := [each for each in members if not isinstance(each, Step | ExitKind | Circumstance)]:
+        raise _unknown(target, f"its `cannot` has {wrong[0]!r}, which is no Step, ExitKind or Circumstance")
     if not isinstance(cannot, frozenset | set):
         raise _unknown(target, "its `cannot` is no set")
     if set(ExitKind) <= cannot:
@@ -149,6 +163,7 @@ def conform(
     report.left_out = sorted(set(cells()) - wanted)
     directed = [*stories(), *deaths()]
     name = ""
+    taken: set[str] = set()
     try:
         for number, history in enumerate(directed):
             name = f"directed history: {history.name}\n"
@@ -157,6 +172,7 @@ def conform(
                 report.directed += 1
             else:
                 report.cut_short.append(history.name)
+            taken = set(report.coverage.actions)
         name = ""
         before = report.coverage.histories
         run_histories(
@@ -168,6 +184,7 @@ def conform(
         )
     except Mismatch as mismatch:
         report.mismatch = f"{name}{mismatch}"
-    report.missing = sorted(wanted - set(report.coverage.cells))
+    report.missing = [*sorted(wanted - set(report.coverage.cells))]
+    report.missing += [Untaken(action) for action in sorted(actions_wanted(implementation) - taken)]
     report.seconds = time.perf_counter() - began
     return report

@@ -5,12 +5,15 @@ are forked, so they have it too.
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 from unittest.mock import patch
 
 import armed.engagement
+import armed.recovery
 import armed.supervisor
-from armed import Decision, Engager, SlotState
+from armed import Decision, Engager, EventKind, Mode, SlotState, StartupFailed, Supervisor
 from armed.engagement import Progress
+from armed.recovery import Deadlines, begin_generation
 from armed.slots import active_word
 from armed_conformance.adapters.armed import ArmedFork
 
@@ -107,6 +110,207 @@ class GrandchildMayDisarm(Planted):
     """Keeps the token in memory that a fork copies: a grandchild that leaves the block writes the clean value."""
 
     bugs = ((armed.engagement, "_MADV_WIPEONFORK", 0),)
+
+
+_end = Engager._end
+
+
+def _end_the_other_way_round(self, *arguments):
+    self._entries.reverse()
+    return _end(self, *arguments)
+
+
+class FirstTakenFirstGivenBack(Planted):
+    """Gives back in the order in which things were taken."""
+
+    bugs = ((Engager, "_end", _end_the_other_way_round),)
+
+
+def _not_taken_if(spoils_nothing):
+    def ask(self, *arguments):
+        try:
+            return _ask(self, *arguments)
+        except BaseException as error:
+            if spoils_nothing(error):
+                self._entries[-1].progress = Progress.GIVEN
+            raise
+
+    return ((Engager, "_ask", ask),)
+
+
+class MemoryErrorMeansNotTaken(Planted):
+    """Takes a MemoryError out of acquire for a refusal."""
+
+    bugs = _not_taken_if(lambda error: isinstance(error, MemoryError))
+
+
+class OnlyKeyboardInterruptSpoils(Planted):
+    """Takes every other exception out of acquire for a refusal, but for MemoryError."""
+
+    bugs = _not_taken_if(lambda error: not isinstance(error, KeyboardInterrupt | MemoryError))
+
+
+def _stop_who_should_be_asked(**at):
+    return Deadlines(stop_at=at["ask_at"]) if "ask_at" in at else Deadlines(**at)
+
+
+class StopsInsteadOfAsking(Planted):
+    """close() asks nobody and stops everyone at once."""
+
+    bugs = ((armed.supervisor, "Deadlines", _stop_who_should_be_asked),)
+
+
+class KillsInsteadOfAsking(Planted):
+    """close() kills everyone at once."""
+
+    bugs = ((armed.recovery, "ask_to_end", armed.recovery.kill),)
+
+
+class NeverKillsInRecovery(Planted):
+    """A stuck child holds a recovery up for ever."""
+
+    bugs = ((armed.supervisor, "Deadlines", lambda kill_at=0, **at: Deadlines(**at)),)
+
+
+_conclude = Supervisor._conclude
+
+
+def _hush(self, child, outcome):
+    if outcome.lost and self._is_closing and self.mode is Mode.RUNNING:
+        child.outcome = outcome
+        self._note(EventKind.LOST, child)
+    else:
+        _conclude(self, child, outcome)
+
+
+class HushesACrashWhileClosing(Planted):
+    """A child that ends armed while closing is reported as lost, and close() raises nothing."""
+
+    bugs = ((Supervisor, "_conclude", _hush),)
+
+
+def _conclude_and_raise_nothing(self, child, outcome):
+    _conclude(self, child, outcome)
+    self._crashed_while_closing = False
+
+
+class CloseRaisesNothing(Planted):
+    """The crash is in the events, but close() does not raise."""
+
+    bugs = ((Supervisor, "_conclude", _conclude_and_raise_nothing),)
+
+
+def _with_outcome(**changed):
+    def conclude(self, child, outcome):
+        _conclude(self, child, outcome)
+        child.outcome = replace(outcome, **changed)
+
+    return ((Supervisor, "_conclude", conclude),)
+
+
+class OutcomeIsAlwaysClean(Planted):
+    """Only the event says what was decided."""
+
+    bugs = _with_outcome(decision=Decision.CLEAN)
+
+
+class SlotWordIsMadeUp(Planted):
+    """The outcome's word is 0 whatever was read."""
+
+    bugs = _with_outcome(slot_word=0)
+
+
+class FailedForkCostsASlot(Planted):
+    """A fork that fails does not release the slot."""
+
+    bugs = ((Supervisor, "_undo_starts", lambda self: self._starts.clear()),)
+
+
+def _begin_somehow(number, size, make_shared):
+    try:
+        return begin_generation(number, size, make_shared)
+    except StartupFailed:
+        return begin_generation(number, size, None)
+
+
+class ServesOnWithoutAGeneration(Planted):
+    """A generation that cannot be made does not stop the supervisor."""
+
+    bugs = ((armed.supervisor, "begin_generation", _begin_somehow),)
+
+
+def _begin_smaller(number, size, make_shared):
+    return begin_generation(number, size - (number > 2), make_shared)
+
+
+class ASlotFewerAfterTwoRecoveries(Planted):
+    """From the third generation on there is one slot less."""
+
+    bugs = ((armed.supervisor, "begin_generation", _begin_smaller),)
+
+
+_note = Supervisor._note
+
+
+def _silent(*kinds):
+    def note(self, kind, child=None):
+        if kind not in kinds:
+            _note(self, kind, child)
+
+    return ((Supervisor, "_note", note),)
+
+
+class NothingStarts(Planted):
+    """There are no started events."""
+
+    bugs = _silent(EventKind.STARTED)
+
+
+class NothingRuns(Planted):
+    """There are no running events."""
+
+    bugs = _silent(EventKind.RUNNING)
+
+
+class NothingCloses(Planted):
+    """There are no closing and closed events."""
+
+    bugs = _silent(EventKind.CLOSING, EventKind.CLOSED)
+
+
+_init = Engager.__init__
+
+
+def _init_first(self, slot, generation, *arguments):
+    _init(self, slot, 1, *arguments)
+
+
+class EveryGenerationIsTheFirst(Planted):
+    """Children are told that they are of generation 1."""
+
+    bugs = ((Engager, "__init__", _init_first),)
+
+
+SEEN_IN_ONE_STORY = {
+    FirstTakenFirstGivenBack: ("what is taken last is given back first", "give gives back .2."),
+    MemoryErrorMeansNotTaken: ("take_fails_for_memory keeps the switch armed", "disarm must be refused"),
+    OnlyKeyboardInterruptSpoils: ("take_fails_otherwise keeps the switch armed", "disarm must be refused"),
+    StopsInsteadOfAsking: ("shutdown with a child idle", "nobody ended it"),
+    KillsInsteadOfAsking: ("shutdown with a child idle", "nobody ended it"),
+    HushesACrashWhileClosing: ("shutdown with a spoilt child", "the events are in no order"),
+    CloseRaisesNothing: ("shutdown with a spoilt child", "close.. says so: False"),
+    NeverKillsInRecovery: ("a stuck child is killed in recovery", "does not come to rest"),
+    FailedForkCostsASlot: ("a fork that fails costs nothing", "slot 2 is unused"),
+    ServesOnWithoutAGeneration: ("a generation that cannot be made", "the supervisor has stopped"),
+    ASlotFewerAfterTwoRecoveries: ("a crash in every generation", "there is no slot 3"),
+    OutcomeIsAlwaysClean: ("a crash in every generation", "child 1: EventKind.CRASHED, and Outcome"),
+    SlotWordIsMadeUp: ("a crash in every generation", "in its slot, its outcome is"),
+    NothingStarts: ("every slot is used again", "0 started events of 9 children"),
+    NothingRuns: ("a crash in every generation", "the events are in no order"),
+    NothingCloses: ("every slot is used again", "the events are in no order"),
+    EveryGenerationIsTheFirst: ("a crash in every generation", "done in generation 2"),
+}
+"""Bugs that only one kind of history shows: its name, and what must be told."""
 
 
 ALL = {

@@ -5,12 +5,20 @@ import os
 import pytest
 
 from armed import Decision, decide, exit_status
-from armed_conformance.decisions import WAIT_STATUSES, WORDS, compare_decisions, status_by_the_system
+from armed_conformance.decisions import (
+    FEW_WAIT_STATUSES,
+    WAIT_STATUSES,
+    WORDS,
+    compare_decisions,
+    more_words,
+    status_by_the_system,
+)
 from armed_conformance.lockstep import Mismatch
 
 
 def test_every_decision_is_the_models():
-    assert compare_decisions() == 65_536 * len(WORDS) == 327_680
+    more = len(FEW_WAIT_STATUSES) * len(more_words())
+    assert compare_decisions() == 65_536 * len(WORDS) + more == 327_680 + 5 * 1144
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,11 @@ def test_every_decision_is_the_models():
         lambda status, word, token: Decision.CLEAN if status == 0 and word == token else Decision.CRASH,
         lambda status, word, token: Decision.CLEAN if status in (0, 1, 2) and word == token else Decision.CRASH,
         lambda status, word, token: Decision.CLEAN if status in (0, 1) and word else Decision.CRASH,
+        lambda status, word, token: decide(status, token if word == 2 else word, token),
+        lambda status, word, token: decide(status, word & 0xFFFF_FFFF, token & 0xFFFF_FFFF),
+        lambda status, word, token: decide(status, word >> 1, token >> 1),
+        lambda status, word, token: decide(status, word & ~(1 << 40), token & ~(1 << 40)),
+        lambda status, word, token: Decision.CLEAN if status in (0, 1) and word >> 63 == 0 else Decision.CRASH,
         lambda status, word, token: decide(abs(status), word, token),  # takes a death by SIGHUP for exit status 1
     ],
 )

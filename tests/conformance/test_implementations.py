@@ -13,7 +13,7 @@ from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import History, cells, cells_wanted, play, stories
 from armed_conformance.lockstep import Coverage, DoesNotReturn, Lockstep, Mismatch
 from armed_conformance.machine import run_histories
-from armed_conformance.protocol import Death, Decided, ExitKind, Observation, Refused, Step
+from armed_conformance.protocol import Circumstance, Death, Decided, ExitKind, Observation, Refused, Step
 from armed_conformance.run import UnknownTarget, conform, find
 from armed_model.lifecycle import SlotState
 
@@ -148,7 +148,7 @@ def test_random_histories_tell_what_is_raised_when_they_open():
         (type("NeedsMore", (ArmedFork,), {"__init__": lambda self, more: None}), "without arguments"),
         (type("Bare", (), {}), "cannot"),
         (type("Partial", (), {"cannot": frozenset(), "open": print}), "it has no start, step"),
-        (type("Wrong", (ArmedFork,), {"cannot": frozenset({"arm", 3})}), "no Step and no ExitKind"),
+        (type("Wrong", (ArmedFork,), {"cannot": frozenset({"arm", 3})}), "no Step, ExitKind or Circumstance"),
         (type("Listed", (ArmedFork,), {"cannot": [Step.ARM]}), "no set"),
         (type("Nothing", (ArmedFork,), {"cannot": frozenset(ExitKind)}), "nothing to look at"),
     ],
@@ -235,7 +235,7 @@ CANNOT = {
     "the hook": {Step.HOOK},
     "arming": {Step.ARM, Step.DISARM},
     "taking": {step for step in Step if "take" in step.value or "give" in step.value},
-    "failing": {Step.TAKE_FAILS, Step.TAKE_FAILS_LATE, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE, Step.TAKE_REFUSED},
+    "failing": {step for step in Step if "fails" in step.value} | {Step.TAKE_REFUSED},
     "leaving step by step": {Step.LEAVE, Step.DISARM},
     "what is odd": {Step.SCRIBBLE, Step.GRANDCHILD, Step.FREEZE},
     "return": {ExitKind.RETURN},
@@ -243,6 +243,7 @@ CANNOT = {
     "raw exits": {kind for kind in ExitKind if not kind.exit.orderly},
     "all but return": set(ExitKind) - {ExitKind.RETURN},
     "every step": set(Step),
+    "circumstances": set(Circumstance),
 }
 
 
@@ -256,6 +257,10 @@ def test_what_an_implementation_cannot_do_is_never_ordered_and_is_reported(canno
         def end(self, child, kind):
             assert kind not in cannot
             super().end(child, kind)
+
+        def arrange(self, circumstance):
+            assert circumstance not in cannot
+            super().arrange(circumstance)
 
     Poor.cannot = frozenset(cannot)
     report = report_of(Poor, 5)

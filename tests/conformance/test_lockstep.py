@@ -7,11 +7,24 @@ from pathlib import Path
 import pytest
 
 from armed_conformance.adapters.armed import ArmedFork
-from armed_conformance.histories import UNSTOPPABLE, WAYS, cells_wanted, deaths, play, situations, stories
+from armed_conformance.histories import (
+    ACTIONS,
+    NEVER_TAKEN,
+    UNSTOPPABLE,
+    WAYS,
+    actions_wanted,
+    cells_wanted,
+    deaths,
+    play,
+    situations,
+    stories,
+)
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.machine import machine_for, run_histories
 from armed_conformance.protocol import ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
+from armed_model.profiles import REFERENCE
+from armed_model.system import System
 
 _spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
 planted = importlib.util.module_from_spec(_spec)
@@ -38,7 +51,7 @@ def test_the_directed_histories_see_every_cell():
     for history in deaths():
         play(history, ArmedFork(), coverage)
     wanted = cells_wanted(ArmedFork())
-    assert len(wanted) == 8 * len(ExitKind) + 6 * 5  # 8 situations before leaving, 6 while leaving, where 5 are raw
+    assert len(wanted) == 8 * len(ExitKind) + 6 * 6  # 8 situations before leaving, 6 while leaving, where 6 are raw
     assert set(coverage.cells) >= wanted
     assert coverage.recoveries > 0
     assert coverage.refusals > 0
@@ -54,14 +67,39 @@ def test_random_histories_find_no_difference():
 
 @pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)
 def test_directed_histories_catch_every_planted_bug(bug):
-    caught = []
-    for history in DIRECTED:
-        try:
-            play(history, bug(), Coverage())
-        except Mismatch as mismatch:
-            caught.append(str(mismatch))
-    assert caught
-    assert any(planted.ALL[bug] in story for story in caught)
+    def stories_told():
+        for history in DIRECTED:
+            try:
+                play(history, bug(), Coverage())
+            except Mismatch as mismatch:
+                yield str(mismatch)
+
+    assert any(planted.ALL[bug] in story for story in stories_told())
+
+
+@pytest.mark.parametrize("bug", planted.SEEN_IN_ONE_STORY, ids=lambda bug: bug.__name__)
+def test_a_bug_that_shows_in_one_story_only_is_caught_there(bug, monkeypatch):
+    monkeypatch.setattr("armed_conformance.adapters.armed.LIMIT", 2.0)
+    name, told = planted.SEEN_IN_ONE_STORY[bug]
+    story = next(history for history in DIRECTED if history.name == name)
+    with pytest.raises(Mismatch, match=told):
+        play(story, bug(), Coverage())
+
+
+def test_every_action_of_the_model_has_a_place_in_the_floor():
+    assert set(ACTIONS) | set(NEVER_TAKEN) == {action.name for action in System(REFERENCE, "+stray").actions}
+    assert not set(ACTIONS) & set(NEVER_TAKEN)
+    assert actions_wanted(ArmedFork()) == set(ACTIONS)
+
+
+def test_an_action_that_no_directed_history_takes_fails_the_run(monkeypatch):
+    without = [story for story in stories() if "fork" not in story.name]
+    monkeypatch.setattr("armed_conformance.run.stories", lambda: iter(without))
+    report = conform("armed:fork", 1, seed=1)
+    assert report.mismatch is None
+    assert report.as_json()["actions_missing"] == ["fork_fails"]
+    assert [str(each) for each in report.missing] == ["the model's fork_fails"]
+    assert not report.passed
 
 
 @pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)

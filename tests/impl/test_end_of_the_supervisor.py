@@ -174,13 +174,19 @@ def armed_and_giving(me, shared, ready):
         at_rest(me, shared, ready)
 
 
-def test_an_exception_of_a_signal_handler_at_any_time_loses_no_child_and_no_event(gate, forked, reaped):
-    """A burst of signals from outside, each of which raises somewhere in start() or step()."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_exception_of_a_signal_handler_at_any_time_loses_no_child_and_no_event(gate, forked, reaped, threads):
+    """A burst of signals from outside, each of which raises somewhere in start() or step().
+
+    With a second thread they cannot be blocked: that one gets them, and Python runs the handler in this one.
+    """
     done, go = gate(), gate()
     interruptions = 200
 
     def body():
-        exposed, count = False, 0
+        exposed, count, events = False, 0, []
+        for _ in range(threads - 1):
+            threading.Thread(target=signal.pause, daemon=True).start()
 
         def interrupt(*_):
             nonlocal exposed, count
@@ -199,9 +205,14 @@ def test_an_exception_of_a_signal_handler_at_any_time_loses_no_child_and_no_even
                     exposed = False
                 with contextlib.suppress(KeyboardInterrupt):
                     exposed = True
-                    sup.step(0.002)
+                    batch = None
+                    batch = sup.step(0.002)
                     exposed = False
-            sup.run(LIMIT)
+                events += batch or []
+            events += sup.run(LIMIT)
+            for kind in (EventKind.STARTED, EventKind.EXITED):
+                children = [event.child for event in events if event.kind is kind]
+                assert len(set(children)) == len(children) == len(events) / 2 > 0
             assert (sup.mode, sup.generation, sup.children) == (Mode.RUNNING, 1, ())
             assert not any(sup.slots.word(slot) for slot in range(1, 5))
 
@@ -259,3 +270,34 @@ def test_a_supervisor_inside_a_child_works(gate):
         sup.run(LIMIT)
         assert said.wait() == b"CRASH"
         assert (child.outcome.status, sup.generation) == (0, 1)
+
+
+def test_a_fork_lets_go_of_the_lifelines_of_all_supervisors(gate, forked, reaped):
+    with Supervisor() as first, Supervisor() as second:
+
+        def body():
+            assert not first._lifeline.is_held
+            assert not second._lifeline.is_held
+
+        assert reaped(forked(body)) == 42
+        assert first._lifeline.is_held
+        assert second._lifeline.is_held
+
+
+def test_a_child_keeps_one_end_of_the_lifeline_and_no_other(gate):
+    said = gate()
+
+    def count(me, pipe):
+        kept = [fd for fd in os.listdir("/proc/self/fd") if fd_is(fd, pipe)]
+        said.open(str(len(kept)).encode())
+
+    def fd_is(fd, pipe):
+        with contextlib.suppress(OSError):
+            return os.fstat(int(fd)).st_ino == pipe
+        return False
+
+    with Supervisor(make_shared=lambda: None) as sup:
+        pipe = os.fstat(sup._lifeline._read_end.fileno()).st_ino
+        sup.start(lambda me, shared: count(me, pipe))
+        assert said.wait() == b"1"
+        sup.run(LIMIT)

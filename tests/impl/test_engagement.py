@@ -452,3 +452,27 @@ def test_who_ignores_sigint_in_the_supervisor_ignores_it_in_its_children(gate):
         assert (said.wait(), child.outcome.status) == (b"later", 0)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_end_of_a_block_refuses_a_process_that_came_back_out_of_a_give_back(in_child):
+    def body(me, say):
+        forked = []
+
+        def give_back():
+            forked.append(os.fork())
+
+        try:
+            with me.engage() as hold:
+                hold.take(list, give_back)
+            here = "went on"
+        except ForeignProcess:
+            here = "refused"
+        if forked == [0]:
+            say(f"grandchild:{here}")
+            os._exit(0)
+        os.waitpid(forked[0], 0)
+        say(f"child:{here.replace(' ', '-')}")
+
+    outcome, said = in_child(body)
+    assert said == ["grandchild:refused", "child:went-on"]
+    assert outcome.decision is Decision.CLEAN

@@ -14,7 +14,7 @@ from types import CodeType
 
 import pytest
 
-from armed import ArmedError, Decision, Engager, Supervisor, engagement, launch
+from armed import ArmedError, Decision, Engager, StillArmed, Supervisor, engagement, launch
 
 LIMIT = 20.0
 TRACED = {engagement.__file__, launch.__file__}
@@ -217,3 +217,48 @@ def test_a_child_interrupted_twice_on_its_way_out_is_never_clean_while_it_holds_
     assert decisions == {Decision.CLEAN, Decision.CRASH}
     assert not [n for n, (decision, held, _) in enumerate(found, 1) if decision is Decision.CLEAN and held]
     assert "Fatal" not in capfd.readouterr().err
+
+
+def engaging_again(me, memory):
+    """Catch whatever came; then a clean word and a refusal contradict each other."""
+    with contextlib.suppress(BaseException):
+        holding(me, memory)
+    was_clean = me._word[0] == me._token[0]
+    try:
+        with me.engage():
+            pass
+    except StillArmed:
+        os._exit(9 if was_clean else 0)
+
+
+@pytest.mark.parametrize("interruption", ["KeyboardInterrupt", "Exception"])
+def test_a_child_that_has_given_everything_back_may_engage_again_wherever_it_was_interrupted(interruption, capfd):
+    found = sweep(engaging_again, interruption)  # no status is 9
+    assert {decision for decision, _, _ in found} == {Decision.CLEAN, Decision.CRASH}
+    assert "Fatal" not in capfd.readouterr().err
+
+
+def test_an_exception_on_the_very_last_steps_does_not_change_how_the_target_has_ended(capfd):
+    memory, late, tester = mmap.mmap(-1, mmap.PAGESIZE), [], os.getpid()
+
+    def target(me, shared):
+        memory[90] = 1
+        raise SystemExit(1)
+
+    with Supervisor(slots=1) as sup:
+        for n in itertools.count(1):
+            memory[:100] = bytes(100)
+            try:
+                child = sup._start(target, (), Interruption(memory, n, INTERRUPTIONS["SystemExit"]))
+            finally:
+                if os.getpid() != tester:
+                    os._exit(99)
+            sup.run(LIMIT)
+            if not memory[WAS_REACHED]:
+                break
+            if memory[90] and memory[16:80].startswith(b"_live+"):
+                late.append(child.outcome.status)
+    memory.close()
+    # Before the first of these instructions has run, the outcome is not recorded yet.
+    assert late[1:] == [1] * (len(late) - 1)
+    assert len(late) > 5

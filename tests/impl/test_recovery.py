@@ -2,12 +2,24 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 
 import pytest
 
-from armed import Closed, Decision, EventKind, Mode, NotRunning, SlotState, StartupFailed, Supervisor
+from armed import (
+    Closed,
+    Decision,
+    EventKind,
+    Mode,
+    NotRunning,
+    SlotState,
+    SlotTable,
+    StartupFailed,
+    Supervisor,
+    recovery,
+)
 
 LIMIT = 20.0
 
@@ -252,3 +264,79 @@ def test_many_children_dying_at_once_are_one_recovery(gate):
         assert sorted(events[34:65]) == ["lost"] * 31
         assert events[65:] == ["reset", "running"]
         assert all(child.outcome.lost for child in children)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give up being root")
+def test_who_may_not_be_signalled_any_more_is_ended_by_the_lifeline(gate, forked, reaped):
+    """A supervisor that gave up being root: one child it has no right to kill must not save the others, nor itself."""
+
+    def body():
+        ready = gate()
+        with Supervisor(stop_after=0.1) as sup:
+            others = [sup.start(waiting, ready)]
+            ready.wait()
+            culprit = sup.start(lambda me, shared: (me.engage().__enter__(), ready.open(), signal.pause()))
+            ready.wait()
+            os.setresuid(0, 65534, 0)  # it may neither start a process that is root, nor signal one
+            os.setresuid(65534, 65534, 65534)
+            others.append(sup.start(ignoring_sigquit, ready))
+            ready.wait()
+            end_of_another(culprit.pid)
+            events = kinds(sup.run(LIMIT))
+            assert events == ["started"] * 3 + ["crashed", "stopping", "lost", "lost", "reset", "running"]
+            assert {child.outcome.status for child in others} == {-signal.SIGKILL}
+            again = sup.start(lambda me, shared: None)  # under a new lifeline
+            sup.run(LIMIT)
+            assert again.outcome.status == 0
+
+    helper, orders = gate(), gate()
+    root = os.fork()
+    if root == 0:  # somebody who may
+        try:
+            os.kill(int(orders.wait()), signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+    def end_of_another(pid):
+        orders.open(str(pid).encode())
+
+    assert reaped(forked(body)) == 42
+    reaped(root)
+    helper.close_write_end()
+
+
+def test_signals_for_a_child_that_was_reaped_reach_nobody_else(gate, forked, reaped):
+    """Its pid may be another process's by now: here it is said to be that of one which must keep its core limit."""
+    may_end = gate()
+    with Supervisor() as sup:
+        child = sup.start(lambda me, shared: None)
+        os.waitid(os.P_PID, child.pid, os.WEXITED)
+        innocent = forked(may_end.wait)
+        try:
+            hard = resource.prlimit(innocent, resource.RLIMIT_CORE)[1]
+            resource.prlimit(innocent, resource.RLIMIT_CORE, (0, hard))
+            (pidfd,) = sup._children
+            recovery.ask_to_end([pidfd])
+            recovery.stop([(pidfd, innocent)])
+            recovery.kill([pidfd])
+            assert resource.prlimit(innocent, resource.RLIMIT_CORE) == (0, hard)
+        finally:
+            may_end.open()
+            assert reaped(innocent) == 42
+        with pytest.warns(RuntimeWarning, match="taken away"):
+            sup.run(LIMIT)
+
+
+def test_a_slot_is_released_while_its_childs_pid_still_is_its_own(monkeypatch):
+    seen = []
+    release = SlotTable.release
+
+    def watched(self, slot):
+        seen.append(os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+        return release(self, slot)
+
+    monkeypatch.setattr(SlotTable, "release", watched)
+    with Supervisor() as sup:
+        child = sup.start(lambda me, shared: None)
+        sup.run(LIMIT)
+        assert [info.si_pid for info in seen] == [child.pid]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from armed import SlotsExhausted, SlotState, SlotTable
+from armed import SlotsExhausted, SlotState, SlotTable, slots
 from armed.slots import MAX_SLOTS, active_word
 
 
@@ -127,3 +127,10 @@ def test_the_largest_table_touches_no_page_that_it_does_not_use():
     assert resident() - before < 100  # pages, of 2,048
     table.close()
     table.close()
+
+
+def test_a_token_is_never_a_word_that_means_something_else(table, monkeypatch):
+    drawn = [bytes(8), b"\xff" * 8, b"\x01" * 8]
+    monkeypatch.setattr(slots.os, "urandom", lambda size: drawn.pop(0))
+    assert table.assign() == (1, 0x0101010101010101)
+    assert drawn == []

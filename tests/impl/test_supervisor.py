@@ -28,6 +28,8 @@ from armed import (
     SlotsExhausted,
     StartupFailed,
     Supervisor,
+    Unsupported,
+    supervisor,
 )
 from armed.exits import Watch
 
@@ -584,3 +586,192 @@ def test_the_package_needs_nothing_but_the_standard_library():
 def test_all_that_is_exported_exists():
     assert all(hasattr(armed, name) for name in armed.__all__)
     assert issubclass(armed.Unsupported, armed.ArmedError)
+
+
+def test_a_fork_that_is_refused_by_an_exception_of_any_kind_leaves_no_slot_behind(forked, reaped):
+    def body():
+        refuse = True
+
+        def hook(name, arguments):
+            if name == "os.fork" and refuse:
+                raise RuntimeError("no fork now")
+
+        with Supervisor(slots=1) as sup:
+            sys.addaudithook(hook)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="no fork now"):
+                    sup.start(print)
+            refuse = False
+            assert sup.start(lambda me, shared: None).slot == 1
+            sup.run(LIMIT)
+
+    assert reaped(forked(body)) == 42
+
+
+@pytest.mark.parametrize("armed", [False, True])
+def test_a_child_that_somebody_reaped_before_it_was_watched_has_crashed(armed):
+    def target(me, shared):
+        if armed:
+            me.engage().__enter__()
+        os._exit(0)
+
+    class Late(Watch):
+        def add(self, pid):
+            os.waitid(os.P_PID, pid, os.WEXITED)
+            return super().add(pid)
+
+    with Supervisor(slots=1) as sup:
+        sup._watch.close()
+        sup._watch = Late()
+        with pytest.raises(ProcessLookupError):
+            sup.start(target)
+        assert (sup.children, sup.mode, sup.slots.word(1)) == ((), Mode.STOPPING, 0)
+        events = sup.step(LIMIT)
+        assert kinds(events) == ["crashed", "stopping", "reset", "running"]
+        assert events[0].child.outcome.status == -127
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm():
+    """Call a function from a handler of SIGALRM, in so many seconds."""
+
+    def alarm(seconds, function):
+        signal.signal(signal.SIGALRM, lambda *_: function())
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    before = signal.getsignal(signal.SIGALRM)
+    yield alarm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def interrupt():
+    raise Interrupted
+
+
+def test_run_after_an_interrupted_close_waits_for_the_children_and_recovers_nothing(gate, alarm):
+    ready, may_end = gate(), gate()
+
+    def target(me, shared):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with me.engage():
+            ready.open()
+            may_end.wait()
+            os._exit(0)
+
+    sup = Supervisor()
+    sup.start(target)
+    ready.wait()
+    alarm(0.05, interrupt)
+    with pytest.raises(Interrupted):
+        sup.close(LIMIT)
+    may_end.open()
+    assert kinds(sup.run(LIMIT)) == ["started", "closing", "crashed", "stopping"]
+    assert (sup.generation, sup.children, sup.mode) == (1, (), Mode.STOPPING)
+    assert sup.run() == []
+    with pytest.raises(CrashWhileClosing) as caught:
+        sup.close()
+    assert kinds(caught.value.events) == ["closed"]
+    assert sup.close() == []
+
+
+def test_of_two_timeouts_of_a_close_the_earlier_end_counts(gate, alarm):
+    ready = gate()
+    sup = Supervisor()
+    sup.start(deaf, ready)
+    ready.wait()
+    for timeout in (3600, 1800, 7200):
+        seen, began = [], time.monotonic()
+        alarm(0.05, lambda seen=seen: (seen.append((time.monotonic(), sup._deadlines.stop_at)), interrupt()))
+        with pytest.raises(Interrupted):
+            sup.close(timeout)
+        ((now, stop_at),) = seen
+        if timeout < 7200:
+            assert began + timeout <= stop_at <= now + timeout
+            earliest = stop_at
+        assert stop_at == earliest
+    began = time.monotonic()
+    assert kinds(sup.close(0)) == ["started", "closing", "stopping", "lost", "closed"]
+    assert time.monotonic() - began < LIMIT
+
+
+def test_a_close_asks_until_it_is_heard(gate):
+    ready = gate()
+
+    def target(me, shared):
+        asked = []
+        signal.signal(signal.SIGTERM, lambda *_: asked.append(1) if len(asked) < 2 else sys.exit(0))
+        ready.open()
+        while True:
+            signal.pause()
+
+    sup = Supervisor()
+    child = sup.start(target)
+    ready.wait()
+    assert kinds(sup.close(LIMIT)) == ["started", "closing", "exited", "closed"]
+    assert child.outcome.status == 0
+
+
+@pytest.mark.parametrize("call", ["step", "run", "close"])
+def test_a_signal_handler_may_close_the_supervisor_that_it_interrupts(gate, alarm, call):
+    ready, told = gate(), []
+    sup = Supervisor(stop_after=0)
+    sup.start(deaf, ready)
+    ready.wait()
+    sup.step(0)
+    alarm(0.05, lambda: told.extend(sup.close(0)))
+    assert getattr(sup, call)(LIMIT) == []
+    assert [kind for kind in kinds(told) if kind != "closing"] == ["stopping", "lost", "closed"]
+    assert (sup.mode, sup.children) == (Mode.STOPPED, ())
+    with pytest.raises(Closed):
+        sup.run()
+
+
+def test_a_crash_while_closing_is_told_in_later_generations_too(gate):
+    ready = gate()
+    sup = Supervisor()
+    sup.start(lambda me, shared: os._exit(2))
+    sup.run(LIMIT)
+    sup.start(ends_armed_when_asked, ready)
+    ready.wait()
+    with pytest.raises(CrashWhileClosing):
+        sup.close(LIMIT)
+    assert sup.generation == 2
+
+
+def test_a_constructor_that_fails_leaves_nothing_behind(monkeypatch):
+    made = []
+
+    def kept(make):
+        def make_and_keep(*args):
+            made.append(make(*args))
+            return made[-1]
+
+        return make_and_keep
+
+    monkeypatch.setattr(supervisor, "begin_generation", kept(supervisor.begin_generation))
+    monkeypatch.setattr(supervisor, "Lifeline", kept(supervisor.Lifeline))
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, "Watch", lambda: os.open("/nowhere", 0))
+        with pytest.raises(FileNotFoundError):
+            Supervisor()
+    generation, lifeline = made
+    assert generation.slots._memory.closed
+    assert lifeline._read_end.closed
+    assert lifeline._write_end.closed
+
+
+@pytest.mark.parametrize(("release", "is_supported"), [("5.4.0-generic", False), ("5.6.0", True), ("6.1-rc1+", True)])
+def test_a_kernel_that_is_too_old_is_refused(monkeypatch, release, is_supported):
+    name = list(os.uname())
+    name[2] = release
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(name))
+    if is_supported:
+        Supervisor().close()
+    else:
+        with pytest.raises(Unsupported, match=r"5\.4 .*5\.6 or later"):
+            Supervisor()

@@ -1,0 +1,203 @@
+"""An exception at every instruction of the supervisor's side: no child, no slot, no descriptor and no event is lost.
+
+A signal handler raises there when another thread of the program gets the signal: blocking it in one does not help.
+"""
+
+import dis
+import itertools
+import os
+import signal
+import sys
+
+import pytest
+
+from armed import CrashWhileClosing, EventKind, Mode, Supervisor, exits, recovery, slots, supervisor
+
+LIMIT = 20.0
+MODULES = (supervisor, exits, slots, recovery)
+HAND_OVER = {"_deliver", "step", "run", "close"}
+
+
+class Interruption:
+    """Raises KeyboardInterrupt before the nth instruction of the supervisor's modules, in this process only."""
+
+    def __init__(self, n, codes_of):
+        self.left, self.pid, self.codes_of = n, os.getpid(), codes_of
+        self.where = None
+        self.is_handed_over = False  # nothing is left but to return: Python runs no signal handler there
+
+    def __enter__(self):
+        if sys.version_info >= (3, 12):
+            monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
+            monitoring.use_tool_id(tool, "interruption")
+            monitoring.register_callback(tool, monitoring.events.INSTRUCTION, lambda code, at: self.count())
+            for module in MODULES:
+                for code in self.codes_of(module):
+                    monitoring.set_local_events(tool, code, monitoring.events.INSTRUCTION)
+        else:
+            sys.settrace(self.trace)
+        return self
+
+    def __exit__(self, *details):
+        if sys.version_info >= (3, 12):
+            if sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID):
+                for module in MODULES:
+                    for code in self.codes_of(module):
+                        sys.monitoring.set_local_events(sys.monitoring.DEBUGGER_ID, code, 0)
+                sys.monitoring.free_tool_id(sys.monitoring.DEBUGGER_ID)
+        else:
+            sys.settrace(None)
+
+    def trace(self, frame, event, arg):
+        if frame.f_code.co_filename not in {module.__file__ for module in MODULES} or os.getpid() != self.pid:
+            return None
+        frame.f_trace_opcodes = True
+        return self.trace_instruction
+
+    def trace_instruction(self, frame, event, arg):
+        if event == "opcode":
+            self.count()
+        return self.trace_instruction
+
+    def at(self, frame):
+        return dis.opname[frame.f_code.co_code[frame.f_lasti]]
+
+    def count(self):
+        if os.getpid() != self.pid:
+            return
+        self.left -= 1
+        frame = sys._getframe(2)
+        # Between the names of a call's arguments and the call the interpreter itself would be harmed (a crash of 3.11).
+        if self.left <= 0 and self.where is None and self.at(frame) not in ("PRECALL", "CALL"):
+            self.where = f"{frame.f_code.co_name}:{frame.f_lineno}+{frame.f_lasti}"
+            rest = [each.opname for each in dis.get_instructions(frame.f_code) if each.offset >= frame.f_lasti]
+            is_returning = {"RETURN_VALUE", "RAISE_VARARGS", "RERAISE"} & set(rest[:6]) or frame.f_lineno is None
+            self.is_handed_over = bool(is_returning) and frame.f_code.co_name in HAND_OVER
+            raise KeyboardInterrupt
+
+
+def idle(me, shared):
+    pass
+
+
+def clean(me, shared):
+    with me.engage():
+        pass
+
+
+def crashing(me, shared):
+    with me.engage():
+        os._exit(0)
+
+
+def paused(me, shared):
+    while True:
+        signal.pause()
+
+
+def deaf(me, shared):
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    shared.open()
+    paused(me, shared)
+
+
+def crashing_when_asked(me, shared):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with me.engage():
+        shared.open()
+        paused(me, shared)
+
+
+def dead(child):
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+
+ENDING = ["closing", "closed"]
+# name: (what comes before, what is interrupted, the events of it all)
+PHASES = {
+    "start": (lambda sup, gate: None, lambda sup: sup.start(idle), ["started", "exited", *ENDING]),
+    "reap": (
+        lambda sup, gate: dead(sup.start(clean)),
+        lambda sup: sup.run(LIMIT),
+        ["started", "exited", *ENDING],
+    ),
+    "recover": (
+        lambda sup, gate: (sup.start(deaf), gate.wait(), dead(sup.start(crashing))),
+        lambda sup: sup.run(LIMIT),
+        ["started", "started", "crashed", "stopping", "lost", "reset", "running", *ENDING],
+    ),
+    "close": (
+        lambda sup, gate: (sup.start(deaf), gate.wait()),
+        lambda sup: sup.close(0),
+        ["started", "closing", "stopping", "lost", "closed"],
+    ),
+    "crash while closing": (
+        lambda sup, gate: (sup.start(crashing_when_asked), gate.wait()),
+        lambda sup: sup.close(LIMIT),
+        ["started", "closing", "crashed", "stopping", "closed"],
+    ),
+}
+
+
+class Told:
+    """All that the calls of one supervisor have told."""
+
+    def __init__(self):
+        self.events, self.crashes = [], 0
+
+    def by(self, call, *args):
+        try:
+            answer = call(*args)
+            self.events += answer if isinstance(answer, list) else []
+        except CrashWhileClosing as crash:
+            self.crashes += 1
+            self.events += crash.events
+
+
+def live(phase, ready, interruption):
+    """Be a supervisor that is interrupted once in this phase, and then goes on; check that nothing is lost."""
+    before, act, expected = PHASES[phase]
+    told = Told()
+    sup = Supervisor(slots=2, make_shared=lambda: ready, stop_after=0)
+    before(sup, ready)
+    try:
+        with interruption:
+            told.by(act, sup)
+    except KeyboardInterrupt:
+        pass
+    where = f"interrupted at {interruption.where}"
+    if phase == "start":
+        started = [event.child for event in sup._events if event.kind is EventKind.STARTED]
+        assert list(sup.children) == started, where
+        expected = expected if started else ENDING
+    if phase in ("start", "reap", "recover"):
+        told.by(sup.run, LIMIT)
+        assert (sup.slots.in_use(), sup.children) == ({}, ()), where
+        assert sorted(sup.slots.assign()[0] for _ in range(2)) == [1, 2], where
+    told.by(sup.close, LIMIT if phase == "crash while closing" else 0)  # that child ends when it is asked
+    told.by(sup.close)
+    if not interruption.is_handed_over:
+        kinds = [event.kind.value for event in told.events]
+        assert sorted(kinds) == sorted(expected), (where, kinds)
+        assert told.crashes == (phase == "crash while closing"), where
+    assert sup.mode is Mode.STOPPED
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return where
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # closed because it was forgotten: that is enough
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_supervisor_interrupted_anywhere_loses_no_child_no_slot_and_no_event(phase, gate, codes_of):
+    if phase == "crash while closing" and sys.version_info < (3, 12):
+        pytest.skip("to trace its instructions crashes the interpreter of 3.11; from 3.12 on they are monitored")
+    ready = gate()
+    descriptors = set(os.listdir("/proc/self/fd"))
+    for n in itertools.count(1):
+        interruption = Interruption(n, codes_of)
+        where = live(phase, ready, interruption)
+        assert set(os.listdir("/proc/self/fd")) == descriptors, where
+        if interruption.where is None:
+            break
+    assert n > 150  # else the trace is not what it seems
