@@ -394,6 +394,15 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
             cites=("C6", "C7"),
         ),
         Property(
+            "an_owner_has_its_slot",
+            "Whom the supervisor's record names as a slot's owner is living or unreaped, and has that slot.",
+            Claim.ALWAYS,
+            over=(s,),
+            premise=owner[s] != nobody,
+            conclusion=both(phase[owner[s]] != Phase.NONE, slot_of[owner[s]] == s),
+            cites=("C14",),
+        ),
+        Property(
             "who_is_not_there_is_blank",
             "Of a child that is not there, and of a slot that nobody has, nothing is left: neither in its flag nor in "
             "any record.",
@@ -1024,8 +1033,10 @@ def sometimes_a_step(profile: Profile) -> dict[str, Term]:
         "a child that has done nothing yet exits with status 1": both(
             phase[c] == Phase.STARTING, dies, after(status[c]) == 1
         ),
-        "a death is decided clean": is_decided_clean(profile),
-        "a death is decided a crash": is_decided_crashed,
+        "who has a slot is decided clean": both(is_decided_clean(profile), slot_of[c] != no_slot),
+        "who has a slot is decided crashed": both(is_decided_crashed, slot_of[c] != no_slot),
+        "who has no slot is decided clean": both(is_decided_clean(profile), slot_of[c] == no_slot),
+        "who has no slot is decided crashed": both(is_decided_crashed, slot_of[c] == no_slot),
         "service begins again": both(mode == Mode.STARTING, after(mode) == Mode.RUNNING),
         "a new generation cannot be made": both(
             mode == Mode.STARTING, after(mode) == Mode.STOPPED, shutdown == Shutdown.NONE

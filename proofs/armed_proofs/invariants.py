@@ -132,6 +132,7 @@ def _blanks() -> dict[str, Candidate]:
                 both(token[c] == UNUSED, negate(either(told[c], engaged[c], to_give[c], to_disarm[c], failed[c]))),
             ),
         ),
+        "only_the_dead_have_a_status": ((c,), either(phase[c] == Phase.EXITED, status[c] == 0)),
         "only_the_dead_have_left": ((c,), implies(orderly[c], phase[c] == Phase.EXITED)),
     }
 
@@ -303,6 +304,7 @@ def _grandchild(profile: Profile) -> dict[str, Candidate]:
         "copy_of_is_part_of_a_copy": ((), implies(copy_slot == no_slot, negate(either(copy_gives, copy_disarms)))),
         "nobody_is_copied": ((), implies(copy_slot == no_slot, copy_of == nobody)),
         "a_copy_is_of_somebody_who_is_there": ((), either(copy_of == nobody, phase[copy_of] != Phase.NONE)),
+        "a_copy_is_of_somebody_with_a_slot": ((), either(copy_of == nobody, slot_of[copy_of] != no_slot)),
         "the_copy_has_no_token": ((), copy_token == UNUSED),
         **(
             {"the_copy_gives_before_it_disarms": ((), implies(copy_disarms, copy_gives))}
@@ -321,6 +323,9 @@ def _cancelling() -> dict[str, Candidate]:
             (), implies(request == Request.NONE, negate(either(entry_gone, handle_astray, handle_gone)))
         ),
         "no_aim_without_a_request": ((), implies(request == Request.NONE, aimed == nobody)),
+        "who_is_aimed_at_without_a_slot_is_another": (
+            (), either(aimed == nobody, slot_of[aimed] != no_slot, entry_gone)
+        ),
         "no_handle_yet": ((), implies(request == Request.MATCHED, negate(either(handle_astray, handle_gone)))),
         "a_handle_is_on_somebody": (
             (), implies(both(with_handle, negate(handle_gone)), phase[aimed] != Phase.NONE)
