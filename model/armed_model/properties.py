@@ -674,6 +674,16 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+stray",
         ),
         Property(
+            "reset_is_fresh_despite_stray_writes",
+            "After the reset every slot is unused, whatever was written to the flags.",
+            Claim.STEP,
+            over=(s,),
+            premise=is_reset,
+            conclusion=after(flag[s]) == UNUSED,
+            cites=("C4", "C5"),
+            environment="+stray",
+        ),
+        Property(
             "stray_writes_are_as_assumed",
             "A stray write needs somebody attached to shared memory, and never leaves this very assignment's clean "
             "word where that is fresh (A6).",
