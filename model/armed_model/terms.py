@@ -81,7 +81,7 @@ class Term:
         return Term(self.z3 != _lift(other))
 
     def __repr__(self) -> str:
-        return str(self.z3)
+        return " ".join(str(self.z3).split())
 
     @property
     def has_quantifier(self) -> bool:
