@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from armed_model.profiles import PROFILES, REFERENCE
-from armed_model.properties import leads_to, properties
+from armed_model.profiles import PROFILES, REFERENCE, Profile
+from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_proofs.matrix import expected_verdicts, findings
 
 _SIGNS = {"proved": "proved", "refuted": "**refuted**", "out of scope": "-"}
@@ -19,7 +19,7 @@ def markdown() -> str:
 
 def _lines() -> Iterator[str]:
     recorded = {name: expected_verdicts()[name] for name in PROFILES}
-    claims = {each.name: each for each in (*properties(REFERENCE), *leads_to(REFERENCE))}
+    claims = {each.name: each for each in _claims(REFERENCE)}
     yield "# What the switch guarantees, version by version"
     yield ""
     yield "Written by `armed export versions` from the recorded verdicts; `armed prove` fails where it finds others."
@@ -55,7 +55,7 @@ def _lines() -> Iterator[str]:
     yield ""
     reasons: dict[tuple[str, str], list[str]] = {}
     for profile in PROFILES.values():
-        for claim in (*properties(profile), *leads_to(profile)):
+        for claim in _claims(profile):
             if claim.out_of_scope:
                 reasons.setdefault((claim.name, claim.out_of_scope), []).append(profile.name)
     for (name, reason), profiles in reasons.items():
@@ -66,6 +66,10 @@ def _lines() -> Iterator[str]:
     for claim in claims.values():
         cites = f" ({', '.join(claim.cites)})" if claim.cites else ""
         yield f"- `{claim.name}`: {claim.sentence}{cites}"
+
+
+def _claims(profile: Profile) -> list[Property | LeadsTo]:
+    return [*properties(profile), *leads_to(profile)]
 
 
 def _bare(name: str) -> str:
