@@ -525,7 +525,11 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
             premise=after(mode) != mode,
             conclusion=either(
                 both(mode == Mode.RUNNING, one_of(after(mode), Mode.STOPPING)),
-                both(mode == Mode.STOPPING, after(mode) == Mode.DRAINING),
+                both(
+                    mode == Mode.STOPPING,
+                    after(mode) == Mode.DRAINING,
+                    either(negate(exists_c), kind[c] == Kind.DEAD_END),
+                ),
                 both(mode == Mode.DRAINING, after(mode) == Mode.RESETTING, negate(exists_c)),
                 both(mode == Mode.RESETTING, after(mode) == Mode.STARTING, shutdown == Shutdown.NONE),
                 both(mode == Mode.STARTING, after(mode) == Mode.STOPPING),
@@ -582,7 +586,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             Claim.STEP,
             over=(c,),
             premise=both(actor == Who.GRANDCHILD, copy_gives),
-            conclusion=unchanged(holds[c]),
+            conclusion=both(unchanged(holds[c]), either(after(copy_gives), after(copy_slot) == no_slot)),
             cites=("C4",),
             environment="+grandchild",
         ),
@@ -719,16 +723,19 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "an_orphan_is_ended_by_whom_it_asked",
-            "Once the supervisor is dead, a living child ends by itself, or is ended by the kernel, with a signal, "
-            "which it has asked for that.",
+            "A living child ends by itself, or is ended by a supervisor that lives, or, when that is dead, by the "
+            "kernel, with a signal, which it has asked for that.",
             Claim.STEP,
             over=(c,),
-            premise=both(mode == Mode.DEAD, dies),
+            premise=dies,
             conclusion=both(
                 exists_c,
                 either(
                     actor == Who.CHILD,
-                    both(actor == Who.ENVIRONMENT, told[c], negate(after(status_is_clean(c)))),
+                    both(actor == Who.SUPERVISOR, mode != Mode.DEAD),
+                    both(
+                        actor == Who.ENVIRONMENT, mode == Mode.DEAD, told[c], negate(after(status_is_clean(c)))
+                    ),
                 ),
             ),
             environment="+orphan",
@@ -952,6 +959,15 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 negate(one_of(phase[c], Phase.NONE, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
             ),
             cites=("C4", "C8"),
+        ),
+        Property(
+            "nobody_stops_unasked",
+            "The supervisor stops only when it was asked to, or when a new generation cannot be made.",
+            Claim.STEP,
+            over=(),
+            premise=both(mode != Mode.STOPPED, after(mode) == Mode.STOPPED),
+            conclusion=either(shutdown != Shutdown.NONE, mode == Mode.STARTING),
+            cites=("C5",),
         ),
         Property(
             "no_alarm_in_an_immediate_shutdown",
