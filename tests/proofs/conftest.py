@@ -1,6 +1,9 @@
 """The whole matrix, decided once for all tests that look at it; and the specification with something planted in it."""
 
 import os
+import pickle
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,12 +13,19 @@ from armed_model.profiles import REFERENCE
 from armed_model.system import System
 from armed_model.terms import Action
 from armed_proofs import tlc
+
+DECIDE = """
+import pickle, sys
 from armed_proofs.matrix import ALL_PROFILES, decide
+pickle.dump(decide(ALL_PROFILES), sys.stdout.buffer)
+"""
 
 
 @pytest.fixture(scope="session")
 def matrices():
-    return {name: decide(name) for name in ALL_PROFILES}
+    """By profile. Decided by a process of its own, so that of the processes that it starts none is left in this one."""
+    decided = subprocess.run([sys.executable, "-c", DECIDE], stdout=subprocess.PIPE, check=True, timeout=600)
+    return {each.profile.name: each for each in pickle.loads(decided.stdout)}
 
 
 @dataclass(frozen=True)
