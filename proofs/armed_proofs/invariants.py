@@ -91,8 +91,8 @@ def candidates(system: System) -> dict[str, Candidate]:
         **_kinds(profile),
         **once,
         **_recovery(),
-        **(_grandchild(profile) if system.environment == "+grandchild" else {}),
-        **(_cancelling() if system.environment == "+cancel" else {}),
+        **(_grandchild(profile) if system.environment == "+grandchild" else _no_grandchild()),
+        **(_cancelling() if system.environment == "+cancel" else _no_request()),
     }
 
 
@@ -312,6 +312,16 @@ def _grandchild(profile: Profile) -> dict[str, Candidate]:
             else {}
         ),
     }
+
+
+def _no_grandchild() -> dict[str, Candidate]:
+    gone = both(copy_slot == no_slot, copy_of == nobody, copy_token == UNUSED, negate(either(copy_gives, copy_disarms)))
+    return {"there_is_no_grandchild": ((), gone)}
+
+
+def _no_request() -> dict[str, Candidate]:
+    gone = both(request == Request.NONE, aimed == nobody, negate(either(entry_gone, handle_astray, handle_gone)))
+    return {"there_is_no_request": ((), gone)}
 
 
 def _cancelling() -> dict[str, Candidate]:
