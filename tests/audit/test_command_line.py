@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from armed_audit import verify as verification
 from armed_audit.cli import run
 from armed_audit.verify import Part
-from armed_model.properties import PROPERTIES
-from armed_proofs import matrix
+from armed_model.system import ENVIRONMENTS
+from armed_proofs import matrix, tlc
 
 LIMIT = 120
 COMMAND = [sys.executable, "-m", "armed_audit"]
@@ -24,76 +25,26 @@ def armed(*arguments, **options):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=LIMIT, **options)
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """One quick verification, as a user runs it: the process, its JSON, and the evidence directory."""
-    folder = tmp_path_factory.mktemp("verify")
-    ran = armed("verify", "--quick", "--strict", "--seed", "1", "--json", cwd=folder)
-    return ran, json.loads(ran.stdout), folder
+@pytest.fixture
+def in_one_process(monkeypatch):
+    """The matrix starts no processes of its own, so that none is left in the one that runs the tests."""
+    monkeypatch.setattr(matrix, "decide", partial(matrix.decide, processes=1))
 
 
-def test_verify_holds_and_counts_nothing_as_zero(quick):
-    ran, result, _ = quick
-    assert ran.returncode == 0, ran.stderr
-    assert result["holds"]
-    names = [part["part"] for part in result["parts"]]
-    assert names == ["exploration", "interpreter", "proofs", "controls", "decisions", "conformance"]
-    for part in result["parts"]:
-        assert part["holds"]
-        assert part["counts"]
-        assert all(part["counts"].values()), part
-        assert part["failures"] == []
-
-
-def test_verify_says_what_every_verdict_rests_on_and_which_seed_it_used(quick):
-    _, result, _ = quick
-    assert result["seed"] == 1
-    named = {name for cell in result["matrix"] for name in cell["assumptions"]}
-    assert named
-    assert all(len(result["assumptions"][name]) > 10 for name in named)
-
-
-def test_verify_says_without_a_terminal_that_a_part_is_through(quick):
-    ran, result, _ = quick
-    for part in result["parts"]:
-        assert f"armed: {part['part']} holds (" in ran.stderr
-
-
-def test_verify_says_what_quick_leaves_out(quick):
-    ran, result, _ = quick
-    assert len(result["left_out"]) == 3
-    assert "left out by --quick" in ran.stderr
-
-
-def test_verify_keeps_its_evidence(quick):
-    _, result, folder = quick
-    assert json.loads((folder / "armed-evidence" / "verify.json").read_text()) == result
-
-
-def test_verify_prints_the_story_of_the_control(quick):
-    ran, _, _ = quick
-    assert "raw_exit(child 1, status 0)" in ran.stderr
-    assert "reap_clean(child 1)" in ran.stderr
-
-
-def test_the_json_goes_to_standard_output_and_the_table_to_standard_error(quick):
-    ran, _, _ = quick
-    assert ran.stdout.startswith("{")
-    assert "armed verify --quick" in ran.stderr
-
-
-def test_prove_has_eight_properties_of_reference_proved_without_bounds():
+def test_prove_has_every_property_of_reference_proved_without_bounds():
     ran = armed("prove", "--profile", "reference", "--json")
     cells = json.loads(ran.stdout)
     assert ran.returncode == 0
-    assert {cell["property"] for cell in cells} == {claim.name for claim in PROPERTIES}
-    assert len(cells) == 8
+    assert [cell["property"] for cell in cells] == [*matrix.ALL_NAMES]
+    assert {cell["environment"] for cell in cells} == set(ENVIRONMENTS)
     for cell in cells:
         assert (cell["profile"], cell["verdict"], cell["scope"]) == ("reference", "proved", "unbounded")
         assert cell["counterexample"] is None
         assert cell["assumptions"]
         assert cell["solvers"]
-        assert cell["premise"]
+        assert cell["premise"] is not None
+    assert "refuted (n)" in ran.stderr
+    assert "OPEN" not in ran.stderr
 
 
 def test_prove_writes_json_to_a_file_and_the_table_to_standard_output(tmp_path):
@@ -101,7 +52,23 @@ def test_prove_writes_json_to_a_file_and_the_table_to_standard_output(tmp_path):
     ran = armed("prove", "--property", "slot_has_one_owner", "--json", str(file))
     assert ran.returncode == 0
     assert "slot_has_one_owner" in ran.stdout
-    assert [cell["property"] for cell in json.loads(file.read_text())] == ["slot_has_one_owner"]
+    cells = json.loads(file.read_text())
+    assert [(cell["profile"], cell["property"]) for cell in cells] == [
+        (profile, "slot_has_one_owner") for profile in matrix.PROFILES
+    ]
+
+
+def test_prove_of_one_property_shows_who_refutes_it_how_and_what_mended_it(in_one_process, capsys):
+    assert run(["prove", "--profile", "8.4.0", "--property", "no_slot_leaks"]) == 0
+    said = capsys.readouterr().out
+    assert "8.4.0: no_slot_leaks is refuted." in said
+    assert "Mended by 45f9b4646f2f. Can be reached from outside." in said
+    assert "2. fork_fails(): The fork fails, and the slot is not released." in said
+
+
+def test_prove_says_why_a_property_is_out_of_scope(in_one_process, capsys):
+    assert run(["prove", "--profile", "15", "--property", "supervisor_death_ends_children"]) == 0
+    assert "supervisor_death_ends_children is out of scope: how a child" in " ".join(capsys.readouterr().out.split())
 
 
 def test_prove_of_the_control_prints_the_runs_that_refute():
@@ -111,12 +78,105 @@ def test_prove_of_the_control_prints_the_runs_that_refute():
     assert "raw_exit(child 1, status 0)" in ran.stdout
 
 
-def test_prove_fails_when_a_verdict_is_not_the_recorded_one(monkeypatch, capsys):
+def test_prove_fails_when_a_verdict_is_not_the_recorded_one(monkeypatch, capsys, in_one_process):
     recorded = matrix.expected_verdicts()
     recorded["reference"]["slot_has_one_owner"] = "refuted"
     monkeypatch.setattr(matrix, "expected_verdicts", lambda: recorded)
     assert run(["prove", "--profile", "reference", "--property", "slot_has_one_owner"]) == 1
     assert "not as recorded" in capsys.readouterr().out
+
+
+def test_prove_fails_where_a_cell_is_open_and_names_what_did_not_go_through(monkeypatch, capsys, in_one_process):
+    monkeypatch.setattr(matrix, "lasso", lambda instance, claim, limit: None)
+    assert run(["prove", "--profile", "8.4.0", "--property", "armed_exit_leads_to_restart"]) == 1
+    said = capsys.readouterr().out
+    assert "OPEN" in said
+    assert "whoever lives can be ended: sat" in said
+    assert "not as recorded: 8.4.0: armed_exit_leads_to_restart is open" in said.replace("\n", " ")
+
+
+def test_prove_records_what_it_finds_and_never_what_is_open(monkeypatch, capsys, in_one_process, tmp_path):
+    recorded = matrix.expected_verdicts()
+    monkeypatch.setattr(matrix, "files", lambda package: tmp_path)
+    monkeypatch.setattr(matrix, "expected_verdicts", lambda: recorded)
+    monkeypatch.setattr(matrix, "ALL_PROFILES", ("no-dead-man-switch",))
+    assert run(["prove", "--record"]) == 0
+    assert f"recorded in {tmp_path}/verdicts.toml" in capsys.readouterr().err
+    assert '"decision_is_exact" = "refuted"' in (tmp_path / "verdicts.toml").read_text()
+    (tmp_path / "verdicts.toml").unlink()
+    monkeypatch.setattr(matrix, "SEARCH_LIMIT", 1)
+    assert run(["prove", "--record"]) == 2
+    assert "is open, and an open cell is not recorded" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# --- Explore, mutate, export, bench ----------------------------------------------------------------------------------
+
+
+def test_explore_counts_tells_what_never_happens_and_what_is_violated(tmp_path, capsys):
+    file = tmp_path / "counts.json"
+    assert run(["explore", "--profile", "8.4.0", "--slots", "1", "--children", "1", "--json", str(file)]) == 0
+    said = capsys.readouterr().out
+    result = json.loads(file.read_text())
+    assert f"{result['states']:,}" in said
+    assert result["states"] > 100 < result["transitions"]
+    assert "no_slot_leaks is violated. A shortest run:" in said
+    assert [step["action"] for step in result["violated"]["no_slot_leaks"]] == ["assign", "fork_fails"]
+
+
+def test_explore_of_the_reference_finds_nothing_violated(capsys):
+    assert run(["explore", "--slots", "1", "--children", "1", "--environment", "+orphan"]) == 0
+    assert "nothing" in capsys.readouterr().out
+
+
+def test_explore_fails_where_what_is_proved_is_violated(monkeypatch, capsys):
+    recorded = matrix.expected_verdicts()
+    recorded["8.4.0"]["no_slot_leaks"] = "proved"
+    monkeypatch.setattr(matrix, "expected_verdicts", lambda: recorded)
+    assert run(["explore", "--profile", "8.4.0", "--slots", "1", "--children", "1"]) == 1
+    capsys.readouterr()
+
+
+def test_the_control_environment_can_be_explored(capsys):
+    assert run(["explore", "--slots", "1", "--children", "1", "--environment", "+copy-back"]) == 1
+    assert "armed_exit_triggers_recovery_despite_stray_writes is violated" in capsys.readouterr().out
+
+
+def test_mutate_judges_the_mutants_asked_for():
+    ran = armed("mutate", "--only", "reference: ask_orderly without the effect", "--processes", "1", "--json")
+    report = json.loads(ran.stdout)
+    assert ran.returncode == 0, ran.stderr
+    assert report["mutants"] == report["killed"] == 1
+    assert report["survivors"] == []
+    assert "1 mutants, no survivor" in ran.stderr
+
+
+def test_export_writes_a_module_and_its_configuration(tmp_path, capsys):
+    assert run(["export", "tla", "--slots", "1", "--children", "2", "--to", str(tmp_path / "tla")]) == 0
+    written = sorted(each.name for each in (tmp_path / "tla").iterdir())
+    assert [Path(name).suffix for name in written] == [".cfg", ".tla"]
+    said = capsys.readouterr().out
+    assert all(name in said for name in written)
+    assert "MODULE" in (tmp_path / "tla" / written[1]).read_text().splitlines()[0]
+
+
+def test_export_of_the_versions_is_the_page_of_the_verdicts(capsys):
+    assert run(["export", "versions"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"`{name}`" in said for name in matrix.ALL_NAMES)
+
+
+def test_bench_without_tlc_is_refused_in_words(monkeypatch, capsys):
+    def missing(*_):
+        raise tlc.Missing("TLC is not here")
+        yield
+
+    monkeypatch.setattr(tlc, "second_opinions", missing)
+    assert run(["bench"]) == 2
+    assert "TLC is not here" in capsys.readouterr().err
+
+
+# --- Conform ---------------------------------------------------------------------------------------------------------
 
 
 def test_conform_counts_and_passes():
@@ -145,9 +205,9 @@ def test_a_word_after_json_that_does_not_look_like_a_file_is_no_file(command, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_any_name_can_be_given_with_an_equals_sign(tmp_path):
-    ran = armed("prove", "--property", "slot_has_one_owner", "--profile", "reference", "--json=a:b", cwd=tmp_path)
-    assert ran.returncode == 0
+def test_a_file_of_any_name_can_be_given_with_an_equals_sign(tmp_path, in_one_process):
+    call = ["prove", "--property", "slot_has_one_owner", "--profile", "reference", f"--json={tmp_path}/a:b"]
+    assert run(call) == 0
     assert json.loads((tmp_path / "a:b").read_text())
 
 
@@ -198,6 +258,15 @@ def test_conform_of_something_wrong_fails_and_tells_the_story():
         (["prove", "--property", "nonsense"], "slot_has_one_owner"),
         (["prove", "--record", "--profile", "reference"], "leave --profile"),
         (["prove", "--profile", "no-dead-man-switch", "--property", "slot_has_one_owner"], "nothing is recorded"),
+        (["prove", "--select", "--property", "slot_has_one_owner"], "leave --profile"),
+        (["explore", "--profile", "19"], "8.4.0"),
+        (["explore", "--environment", "storm"], "+stray"),
+        (["explore", "--slots", "0"], "slots"),
+        (["explore", "--limit", "10"], "more than 10 states"),
+        (["mutate", "--only", "no such mutant"], "no mutant has 'no such mutant' in its name"),
+        (["export", "cobol"], "give tla"),
+        (["export", "tla", "--to", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["bench", "nonsense"], "give explore"),
         (["conform", "nonsense"], "armed:fork"),
         (["conform", "--histories", "0"], "histories"),
         (["conform", "os:getcwd"], "os has no class getcwd"),
@@ -207,18 +276,21 @@ def test_conform_of_something_wrong_fails_and_tells_the_story():
         (["nonsense"], "nonsense"),
     ],
 )
-def test_a_call_that_is_off_is_refused_in_words(arguments, said):
-    ran = armed(*arguments)
+def test_a_call_that_is_off_is_refused_in_words(arguments, said, in_one_process, capsys):
+    assert run(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_call_that_is_off_has_its_exit_status_and_no_traceback():
+    ran = armed("prove", "--profile", "19")
     assert ran.returncode == 2
-    assert said in ran.stderr
+    assert ran.stderr.startswith("armed: no profile '19'")
     assert "Traceback" not in ran.stderr
 
 
-def test_a_result_that_cannot_be_written_is_one_clear_line():
-    ran = armed("prove", "--profile", "reference", "--property", "slot_has_one_owner", "--json", "/nowhere/x.json")
-    assert ran.returncode == 2
-    assert "cannot write /nowhere/x.json" in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_a_result_that_cannot_be_written_is_one_clear_line(capsys):
+    assert run(["prove", "--property", "slot_has_one_owner", "--json", "/nowhere/x.json"]) == 2
+    assert "cannot write /nowhere/x.json" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -265,11 +337,16 @@ def test_a_closed_pipe_is_one_line_and_no_verdict(option):
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["prove", "--help"], ["conform", "--help"]])
-def test_help_teaches(arguments):
-    ran = armed(*arguments)
-    assert ran.returncode == 0
-    assert "Usage" in ran.stdout
+COMMANDS = ["verify", "prove", "explore", "mutate", "export", "bench", "conform"]
+
+
+@pytest.mark.parametrize("command", [[], *[[each] for each in COMMANDS]], ids=str)
+def test_help_teaches(command, capsys):
+    assert run([*command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "Usage" in said
+    if not command:
+        assert all(each in said for each in COMMANDS)
 
 
 def test_the_version_names_the_solver():
@@ -341,25 +418,3 @@ def test_ctrl_c_in_the_middle_of_a_conformance_run_leaves_nothing_behind():
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert not [child for child in children if Path(f"/proc/{child}").exists() and child in children_of(1)]
-
-
-# --- What makes a verification fail ----------------------------------------------------------------------------------
-
-
-def test_a_count_of_zero_is_no_pass():
-    assert not Part("part", "claim", counts={"histories": 0}).holds
-    assert not Part("part", "claim", counts={"deaths": {}}).holds
-    assert Part("part", "claim", counts={"histories": 1}).holds
-
-
-def test_a_part_that_fails_fails_the_verification_and_the_others_still_run(monkeypatch, tmp_path):
-    def fails():
-        raise verification.Mismatch("planted")
-
-    monkeypatch.setattr(verification, "compare_decisions", fails)
-    monkeypatch.setattr(verification, "QUICK", verification.Extent((verification.Size(1, 2),), 1, 1))
-    assert run(["verify", "--quick", "--seed", "1", "--evidence", str(tmp_path)]) == 1
-    result = json.loads((tmp_path / "verify.json").read_text())
-    assert not result["holds"]
-    assert [part["part"] for part in result["parts"] if not part["holds"]] == ["decisions"]
-    assert "planted" in str(result)
