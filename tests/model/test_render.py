@@ -143,7 +143,9 @@ def test_only_the_claims_asked_for_are_there():
 def test_what_is_out_of_scope_or_of_another_environment_is_not_claimed():
     assert "crash_after_reset_recovers_again" not in [each.name for each in claims_of(System(V8_4_0))]
     assert "crash_after_reset_recovers_again" in [each.name for each in claims_of(System(V15))]
-    assert [each.name for each in claims_of(System(V15, "+cancel"))] == ["cancel_reaches_its_owner_only"]
+    of_cancel = [each.name for each in claims_of(System(V15, "+cancel"))]
+    assert "cancel_reaches_its_owner_only" in of_cancel
+    assert "decision_is_exact" not in of_cancel
 
 
 def test_a_claim_about_who_takes_the_step_is_asked_of_everybody_who_could_have():
