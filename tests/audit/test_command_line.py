@@ -151,6 +151,12 @@ def test_mutate_judges_the_mutants_asked_for():
     assert "1 mutants, no survivor" in ran.stderr
 
 
+def test_mutate_of_no_mutant_is_refused():
+    ran = armed("mutate", "--only", "no such mutant")
+    assert ran.returncode == 2
+    assert ran.stderr == "armed: no mutant has 'no such mutant' in its name\n"
+
+
 def test_export_writes_a_module_and_its_configuration(tmp_path, capsys):
     assert run(["export", "tla", "--slots", "1", "--children", "2", "--to", str(tmp_path / "tla")]) == 0
     written = sorted(each.name for each in (tmp_path / "tla").iterdir())
@@ -263,7 +269,6 @@ def test_conform_of_something_wrong_fails_and_tells_the_story():
         (["explore", "--environment", "storm"], "+stray"),
         (["explore", "--slots", "0"], "slots"),
         (["explore", "--limit", "10"], "more than 10 states"),
-        (["mutate", "--only", "no such mutant"], "no mutant has 'no such mutant' in its name"),
         (["export", "cobol"], "give tla"),
         (["export", "tla", "--to", "/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["bench", "nonsense"], "give explore"),

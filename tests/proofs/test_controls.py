@@ -106,6 +106,7 @@ CONTROLS = {
     "no_slot_leaks": FORGETS,
     "assignment_never_fails": FORGETS,
     "flag_follows_lifecycle": planted(disarm=writing(flag[slot_of[c]].becomes(UNUSED))),
+    "an_owner_has_its_slot": planted(fork=leaving("slot_of")),
     "who_is_not_there_is_blank": planted(reap_clean=leaving("status")),
     # About recovery.
     "no_start_during_recovery": planted(assign=without("no child starts in memory that is in doubt")),
@@ -124,6 +125,7 @@ CONTROLS = {
     "a_grandchild_is_a_copy": planted(fork_grandchild=without("no code but the hooks' own runs then")),
     "a_grandchild_does_each_thing_once": planted(grandchild_ends=leaving("copy_slot")),
     "no_copy_of_who_is_not_there": planted(reap_clean=leaving("copy_of")),
+    "reset_is_fresh_despite_stray_writes": planted(reset=leaving("flag")),
     "stray_writes_are_as_assumed": Control(environment="+copy-back"),
     "supervisor_survives_stray_writes": line(allocation=Allocation.PRIVATE_THEN_SHARED),
     "release_is_total": planted(reap_crash=writing(flag[slot_of[c]].becomes(OTHER))),
@@ -154,6 +156,7 @@ CONTROLS = {
     "no_alarm_in_an_immediate_shutdown": planted(
         reap_crash=without("in an immediate shutdown deaths are book-keeping")
     ),
+    "nobody_stops_unasked": planted(stop=without("it was asked to")),
     "the_supervisor_never_idles": planted(ask_orderly=without("it is the first time")),
     "one_thing_at_a_time": planted(
         ask_orderly=without("the supervisor does one thing at a time, and starting a child takes two")

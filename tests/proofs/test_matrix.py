@@ -149,18 +149,26 @@ def test_the_proofs_of_the_reference_are_counted(matrices):
 
 
 def test_every_premise_is_reached_by_a_run_that_replays(matrices):
-    large = {environment: Instance(System(REFERENCE, environment), Size(2, 2)) for environment in ENVIRONMENTS}
+    systems = {environment: System(REFERENCE, environment) for environment in ENVIRONMENTS}
+    instances = {name: [Instance(system, size) for size in module.SIZES] for name, system in systems.items()}
     for cell in matrices["reference"].cells:
         claim = claim_of(matrices["reference"], cell)
         if cell.claim.name in OF_RUNS:
             sought = Sought(claim.over, claim.pending, on_states=True)
         else:
             sought = premises([claim])[claim.name]
-        instance = large[cell.claim.environment]
-        assert len(replay(instance, cell.premise)) == len(cell.premise) + 1
+        instance = next(each for each in instances[cell.claim.environment] if replays(each, cell.premise))
         assert holds_at_the_end(instance, cell.premise, sought), cell.name
         if cell.premise:
             assert not holds_at_the_end(instance, cell.premise[:-1], sought), cell.name
+
+
+def replays(instance, run):
+    """Whether it is a run of this instance: in a larger one a slot may be free, and no dead-end child is started."""
+    try:
+        return len(replay(instance, run)) == len(run) + 1
+    except (ValueError, IndexError):
+        return False
 
 
 def test_what_restates_the_actions_is_labelled(matrices):
