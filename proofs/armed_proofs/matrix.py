@@ -201,7 +201,7 @@ def decide_profiles(
             parts[each[0].name, each[1]] = _decide_system(*each)
             progress(f"{each[0].name}, {each[1]}")
     else:
-        with ProcessPoolExecutor(processes, get_context("fork"), initializer=_leave_interrupts_alone) as pool:
+        with ProcessPoolExecutor(processes, get_context("fork"), initializer=leave_interrupts_alone) as pool:
             calm_first = sorted(work, key=lambda each: each[1] != "calm")  # it has most queries
             tasks = {pool.submit(_decide_system, *each): each for each in calm_first}
             try:
@@ -224,8 +224,9 @@ def decide_profiles(
     return matrices
 
 
-def _leave_interrupts_alone() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
+def leave_interrupts_alone() -> None:
+    """Have this worker process not mind Ctrl-C: that goes to all processes, and the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)

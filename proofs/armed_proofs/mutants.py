@@ -17,6 +17,7 @@ from typing import Any
 from armed_model.properties import NAMES
 from armed_model.system import ENVIRONMENTS
 from armed_proofs.judge import Baseline, Fate, Judgement, Place, baseline, judge
+from armed_proofs.matrix import leave_interrupts_alone
 from armed_proofs.mutations import ORDER, Mutant, mutants
 
 PROCESSES = 2
@@ -92,9 +93,9 @@ def mutate(
     began = time.perf_counter()
     chosen = [position for position, mutant in enumerate(mutants()) if only in mutant.name]
     known: dict[Place, Baseline] = {}  # of the profiles that nearly all mutants are of: the rest when it is needed
-    context = get_context("spawn")  # a fork would copy the solver's state, and whatever threads the caller has
+    context = get_context("fork")  # as everywhere here: to spawn would leave a helper process behind
     if not only:
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=leave_interrupts_alone) as pool:
             places = [(profile.name, environment) for profile in ORDER[:2] for environment in ENVIRONMENTS]
             tasks = {pool.submit(baseline, place): place for place in places}
             for task in as_completed(tasks):
@@ -120,6 +121,7 @@ _KNOWN = Baselines()
 
 
 def _start(known: dict[Place, Baseline]) -> None:
+    leave_interrupts_alone()
     _KNOWN.update(known)
 
 
