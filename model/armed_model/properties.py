@@ -8,6 +8,7 @@ The names are part of the interface.
 from __future__ import annotations
 
 import enum
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -820,7 +821,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
 
 def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
     order = [*start_up_phases(profile).values(), Phase.SERVING]
-    starts = [both(phase[c] == one, after(phase[c]) == then) for one, then in zip(order, order[1:], strict=False)]
+    starts = [both(phase[c] == one, after(phase[c]) == then) for one, then in itertools.pairwise(order)]
     if profile.engages_once:  # an auxiliary child without a slot has nothing to arm
         starts.append(both(phase[c] == Phase.STARTING, after(phase[c]) == Phase.SERVING, slot_of[c] == no_slot))
     responds_c = negate(one_of(phase[c], Phase.NONE, Phase.STUCK, Phase.EXITED))

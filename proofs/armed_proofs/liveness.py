@@ -139,7 +139,6 @@ def _restart(chain: _Chain) -> Iterator[Obligation]:
         ("kill_stuck", phase[c] == Phase.EXITED),
         *[(f"reap_{how}{slot}", phase[c] == Phase.NONE)
           for how in ("clean", "crash", "book_keeping") for slot in ("", "_without_a_slot")],
-        ("reap_crash", mode == Mode.STOPPING),
         ("fork_fails", idle),
         ("only_dead_ends_left", mode == Mode.DRAINING),
         ("all_gone", mode == Mode.RESETTING),
@@ -148,6 +147,8 @@ def _restart(chain: _Chain) -> Iterator[Obligation]:
         ("stop", mode == Mode.STOPPED),
     ):  # fmt: skip
         yield from chain.leads(f"{action} helps", phase[nobody] == Phase.NONE, result, only=action)
+    crash = phase[nobody] == Phase.NONE
+    yield from chain.leads("a crash starts recovery", crash, mode == Mode.STOPPING, only="reap_crash")
 
 
 def _ends_with_the_supervisor(chain: _Chain) -> Iterator[Obligation]:

@@ -423,7 +423,11 @@ def unexpected(matrices: Iterable[Matrix], only: str | None = None) -> list[str]
                 lines.append(f"{name}: {key} is {said}; recorded is {wanted.get(key, 'nothing')}")
             elif said == Verdict.OPEN.value:
                 lines.append(f"{name}: {key} is open: neither proved nor refuted")
-        told = {key for profile, key in findings() if profile == name and (only is None or key.startswith(only))}
+        told = {
+            key
+            for profile, key in findings()
+            if profile == name and only in (None, key.removesuffix(", backends alone"))
+        }
         refuted = {key for key, verdict in found.items() if verdict is Verdict.REFUTED}
         if matrix.profile.name in PROFILES:
             lines += [f"{name}: {key} is refuted, and findings.toml does not say why" for key in sorted(refuted - told)]

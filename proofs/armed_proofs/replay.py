@@ -57,7 +57,7 @@ class _World:
             for parameter, value in zip(action.of, step.arguments, strict=True)
             if parameter.sort.name == "Word"
         ]
-        count["Word"] = max([len(RESERVED) - 1, *words]) + 1
+        count["Word"] = max([len(RESERVED) - 1, *words]) + 2  # one more than the run draws
         self.members: dict[str, list[Any]] = {}
         sorts = {constant.sort.name: constant.sort for constant in CONSTANTS}
         for sort, many in count.items():
@@ -112,7 +112,7 @@ def replay_by_definition(
 ) -> None:
     """Take every step of a run by z3, and see that it violates `claim` for the members of `binding` at its end.
 
-    Raises DoesNotReplay, which names the step.
+    Of words any will do: those of the binding are the bounded instance's. Raises DoesNotReplay, which names the step.
     """
     run = with_fresh_words(instance, run)
     world = _World(instance, run)
@@ -130,12 +130,16 @@ def replay_by_definition(
     by = instance.actions[run[-1].action].action.by if run else None
     after = {variable.primed: world.state[variable.name] for variable in variables}
     violation = z3.Not(claim.claim.z3)
+    of_the_step: list[tuple[Any, Any]] = []
     if claim.claims.value == "step":
-        world.state, pairs = before, [*world.bind(claim.over, binding), *after.items()]
-        if by is not None:
-            pairs.append((actor.z3, (actor == by).z3.arg(1)))
-    else:
-        pairs = world.bind(claim.over, binding)
-    if not world.holds(world.value(violation, pairs)):
-        raise DoesNotReplay(f"the run does not violate {claim.name}")
+        world.state = before
+        of_the_step = [*after.items(), *([(actor.z3, (actor == by).z3.arg(1))] if by is not None else [])]
+    choices = [
+        range(len(world.members["Word"])) if parameter.sort.name == "Word" else (value,)
+        for parameter, value in zip(claim.over, binding, strict=True)
+    ]
+    for members in itertools.product(*choices):
+        if world.holds(world.value(violation, [*world.bind(claim.over, members), *of_the_step])):
+            return
+    raise DoesNotReplay(f"the run does not violate {claim.name}")
 

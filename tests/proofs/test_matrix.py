@@ -484,13 +484,7 @@ def test_a_stale_finding_is_noticed(matrices, monkeypatch):
     ]
 
 
-BEGINS_LIKE_ANOTHER = pytest.mark.xfail(reason="unexpected() compares the beginnings of names", raises=AssertionError)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(each, marks=[BEGINS_LIKE_ANOTHER] * (each == "armed_exit_triggers_recovery")) for each in ALL_NAMES],
-)
+@pytest.mark.parametrize("name", ALL_NAMES)
 def test_one_property_that_is_as_recorded_is_not_held_against_the_findings_of_another(matrices, name):
     """One name may begin like another."""
     alone = [

@@ -175,7 +175,6 @@ def test_the_actor_is_who_took_the_last_step():
         replay_by_definition(ONE, TO_THE_CRASH[:6], claim, ())
 
 
-@pytest.mark.xfail(reason="a word of the binding that the run does not name has no constant", raises=IndexError)
 def test_a_violation_may_be_of_a_word_that_the_run_does_not_name():
     claim = by_name(REFERENCE)["flag_has_one_writer"]
     with pytest.raises(DoesNotReplay, match="does not violate"):
