@@ -47,7 +47,7 @@ NEVER = {
     # The give-back that checks the pid stops the grandchild, and one hook does both.
     ("15", "+grandchild"): {"grandchild_disarms"},
     # Without the token it does neither.
-    ("reference", "+grandchild"): {"check_fails", "grandchild_gives", "grandchild_disarms"},
+    ("reference", "+grandchild"): {"check_fails", "grandchild_gives", "grandchild_gives_late", "grandchild_disarms"},
     # The supervisor dies in one environment only.
     **{("reference", environment): {"check_fails"} for environment in ("calm", "+stray", "+cancel", "+copy-back")},
 }  # fmt: skip

