@@ -1,7 +1,8 @@
 """What differs between versions of the switch, as data. A profile says what is done, never what holds.
 
 Each profile of PostgreSQL is its predecessor and what changed; it stands for the last minor release of its line unless
-the name says otherwise, and 15 stands for 16 and 17 too. The facts and their commits are in `docs/claims.md`.
+the name says otherwise, and 15 stands for 16 and 17 too. The claims of the first commit are in `docs/claims.md`; what
+came later is named by its commit in the profiles' sentences.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ V8_4_1 = replace(
 V9_4 = replace(
     V8_4_1,
     name="9.4",
-    sentence="Walsenders (9.0); SIGKILL for who is still there five seconds after the crash (9.4).",
+    sentence="Walsenders (9.0); SIGKILL for who is still there after five seconds (82233ce7ea42, 9.4).",
     kinds=(Kind.BACKEND, Kind.WALSENDER, Kind.AUXILIARY, Kind.DEAD_END),
     with_a_slot=(Kind.BACKEND, Kind.WALSENDER),
     looked_at=(Kind.BACKEND, Kind.WALSENDER),
@@ -155,7 +156,8 @@ V9_4 = replace(
 V15 = replace(
     V9_4,
     name="15",
-    sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197).",
+    sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197); in crash "
+    "recovery checkpointer and bgwriter run, too (7ff23c6d277d).",
     allocation=Allocation.PRIVATE,
     auxiliaries_while_starting=True,
     in_another_process=InAnotherProcess.GIVE_CHECKS_PID,
@@ -164,7 +166,8 @@ V15 = replace(
 V18 = replace(
     V15,
     name="18",
-    sentence="Arm before take, each with its own hook (2bbc261ddbdf); auxiliary children have slots (a78af0427015).",
+    sentence="Arm before take, each with its own hook (2bbc261ddbdf); auxiliary children have slots, whose release "
+    "nobody looks at, and assignment tests the shared flag again (a78af0427015).",
     start=(Step.ARM, Step.HOOK_DISARM, Step.TAKE, Step.HOOK_GIVE),
     allocation=Allocation.PRIVATE_THEN_SHARED,
     with_a_slot=(Kind.BACKEND, Kind.WALSENDER, Kind.AUXILIARY),
@@ -193,7 +196,7 @@ REFERENCE = Profile(
 NO_DEAD_MAN_SWITCH = replace(
     REFERENCE,
     name="no-dead-man-switch",
-    sentence="Before the commit of May 2009: an exit with status 0 or 1 is taken for a voluntary, clean one (C2).",
+    sentence="`reference`, deciding by the exit status alone, as PostgreSQL did before 8.4 (C2).",
     decision=Decision.STATUS,
 )
 

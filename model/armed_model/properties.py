@@ -82,7 +82,7 @@ OF_A_CHILD = (
 )  # fmt: skip
 
 ASSUMPTIONS = {
-    "A1": "Actions are atomic: each store of a flag is one aligned 8-byte store, each decision reads the flag once.",
+    "A1": "Actions are atomic: each store of a flag is one aligned store of a word, each decision reads the flag once.",
     "A2": "Fork and wait order the stores: the child sees the supervisor's, the supervisor sees the dead child's.",
     "A3": "Each exit is reported once, and a pid is not reused before its process is reaped.",
     "A4": "SIGKILL ends a process.",
@@ -92,6 +92,7 @@ ASSUMPTIONS = {
     "A8": "Counting and ranking steps are on paper.",
     "A9": "The Python code is tested against the model, not proved.",
     "A10": "A token that is drawn was never used before.",
+    "A11": "A fork of a child finds zeros where the child has its token (MADV_WIPEONFORK).",
 }
 """What every verdict rests on. Each property names those that it needs; A9 stands between all of them and the code."""
 
@@ -109,7 +110,8 @@ class Claim(enum.Enum):
 class Property:
     """A claim: for every member of `over`, the premise implies the conclusion.
 
-    `out_of_scope` is the reason why it is not decided in this profile; empty where it is.
+    `out_of_scope` is the reason why it is not decided in this profile; empty where it is. `of_the_model`: it says that
+    the model is as meant, and no more of PostgreSQL.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Property:
     environment: str = "calm"
     assumes: tuple[str, ...] = _ALL
     out_of_scope: str = ""
+    of_the_model: bool = False
 
     @property
     def claim(self) -> Term:
@@ -159,7 +162,7 @@ def slot_says(profile: Profile, state: SlotState, slot: Term) -> Term:
         case SlotState.ACTIVE:
             return flag[slot] == ACTIVE
         case SlotState.WALSENDER:
-            return flag[slot] == STREAMING if Kind.WALSENDER in profile.kinds else both(flag[slot] != flag[slot])
+            return flag[slot] == STREAMING if Kind.WALSENDER in profile.kinds else either()
         case SlotState.FOREIGN:
             streaming = [STREAMING] if Kind.WALSENDER in profile.kinds else []
             return negate(one_of(flag[slot], UNUSED, ACTIVE, clean_word(profile, slot), *streaming))
@@ -247,7 +250,7 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
             over=(c, s),
             premise=both(owed, shutdown != Shutdown.IMMEDIATE),
             conclusion=negate(either(is_given_a_slot, is_assigned)),
-            cites=("C1", "C3", "C5"),
+            cites=("C1", "C2", "C3", "C5"),
             assumes=(*_ALL, "A7"),
         ),
         Property(
@@ -261,7 +264,7 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
                 shutdown == Shutdown.NONE, is_looked_at(profile, c), slot_of[c] != no_slot, mode != Mode.DEAD, is_reaped
             ),
             conclusion=after(under_way) == either(negate(status_is_clean(c)), negate(slot_is_clean), under_way),
-            cites=("C1", "C5", "C13"),
+            cites=("C1", "C2", "C5", "C13", "C15"),
         ),
         Property(
             "held_resource_never_looks_clean",
@@ -275,8 +278,8 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
         ),
         Property(
             "orderly_exit_never_alarms",
-            "A child that left in the orderly way, none of whose takes, give-backs and hooks failed, that holds "
-            "nothing, with a status that is clean for its kind, is not decided crashed.",
+            "A child that left in the orderly way, none of whose takes, give-backs and hooks failed, and that gave "
+            "back whatever it took, with a status that is clean for its kind, is not decided crashed.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, orderly[c], negate(holds[c]), status_is_clean(c), *counts),
@@ -284,19 +287,9 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
             cites=("C13",),
         ),
         Property(
-            "an_alarm_has_a_reason",
-            "Recovery starts only for a child that is dead, and whose status is not clean for its kind or whose slot "
-            "does not hold its clean value.",
-            Claim.STEP,
-            over=(c,),
-            premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, is_reaped),
-            conclusion=either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
-            cites=("C13", "C15"),
-        ),
-        Property(
-            "no_alarm_without_a_dead_child",
-            "Recovery starts, early or not, only while some child is dead whose status is not clean for its kind, or "
-            "whose slot does not hold its clean value.",
+            "recovery_starts_only_for_a_crash",
+            "Recovery starts, early or not, only for a dead child, the one reaped where one is, whose status is not "
+            "clean for its kind or whose slot does not hold its clean value.",
             Claim.STEP,
             over=(),
             premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING),
@@ -304,23 +297,27 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
                 c,
                 both(
                     phase[c] == Phase.EXITED,
+                    either(after(phase[c]) == Phase.NONE, unchanged(phase)),
                     either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
                 ),
             ),
             cites=("C13", "C15"),
         ),
         Property(
-            "what_fails_fails_while_armed",
-            "A take, a give-back or a hook fails only in a living child whose switch is on, or that has no slot.",
+            "failures_happen_while_armed",
+            "A take, a give-back or a hook fails only in a living child whose switch is on, or that has no slot; and "
+            "no hook that disarms fails before the one that gives back was run or skipped.",
             Claim.STEP,
             over=(c,),
             premise=both(negate(failed[c]), after(failed[c])),
             conclusion=both(
                 one_of(phase[c], Phase.SERVING, Phase.LEAVING),
                 either(armed[c], slot_of[c] == no_slot),
+                either(negate(after(to_give[c])), negate(to_disarm[c]), after(to_disarm[c])),
                 actor == Who.CHILD,
             ),
             cites=("C4", "C7"),
+            of_the_model=True,
         ),
         Property(
             "the_flag_tells_whether_armed",
@@ -343,6 +340,7 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
         owner[s] != nobody, phase[owner[s]] != Phase.NONE, slot_of[owner[s]] == s,
         one_of(kind[owner[s]], *profile.with_a_slot),
     )  # fmt: skip
+    is_blank = both(flag[s] == UNUSED, clean[s] == UNUSED, negate(in_use[s]))
     return (
         Property(
             "slot_has_one_owner",
@@ -355,7 +353,8 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
         ),
         Property(
             "flag_has_one_writer",
-            "No two processes can write the same flag at the same time: the flag needs no lock.",
+            "The supervisor and the children never can write the same flag at the same time (but for the reset, when "
+            "nobody is there): the flag needs no lock.",
             Claim.ALWAYS,
             over=(c, d, s, r, w),
             premise=can_write_the_flag(acting, Who.CHILD, d),
@@ -392,7 +391,7 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
             over=(s,),
             premise=after(flag[s]) != flag[s],
             conclusion=some_row_of_the_lifecycle(profile, rows),
-            cites=("C6", "C7"),
+            cites=("C1", "C6", "C7", "C13", "C14", "C15", "C16"),
         ),
         Property(
             "an_owner_has_its_slot",
@@ -402,6 +401,7 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
             premise=owner[s] != nobody,
             conclusion=both(phase[owner[s]] != Phase.NONE, slot_of[owner[s]] == s),
             cites=("C14",),
+            of_the_model=True,
         ),
         Property(
             "who_is_not_there_is_blank",
@@ -412,9 +412,10 @@ def _about_slots(profile: Profile, acting: tuple[Action, ...], rows: tuple[Row, 
             premise=both(mode != Mode.DEAD, either(negate(exists_c), both(launching != s, owner[s] == nobody))),
             conclusion=both(
                 implies(negate(exists_c), _blank(c)),
-                implies(both(launching != s, owner[s] == nobody), both(flag[s] == UNUSED, clean[s] == UNUSED)),
+                implies(both(launching != s, owner[s] == nobody), is_blank),
             ),
             cites=("C14",),
+            of_the_model=True,
         ),
     )
 
@@ -428,12 +429,15 @@ def _blank(child: Term) -> Term:
 
 
 def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
-    alone = "between the reset and service the start-up process is the only child, and its failure ends the server"
+    alone = (
+        "between the reset and service only the start-up process touches shared memory (in crash recovery), and its "
+        "failure ends the server"
+    )
     prepared = [] if profile.auxiliaries_while_running else [negate(exists_c)]
     return (
         Property(
             "no_start_during_recovery",
-            "No child whose slot is looked at gets a slot between a crash and the reset, nor before service.",
+            "While recovery is under way, from the crash to service, no child whose slot is looked at is given one.",
             Claim.STEP,
             over=(c, s),
             premise=under_way,
@@ -456,7 +460,8 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "reset_is_fresh",
-            "After the reset every slot is unused, nobody has one, nothing is held, and nothing is owed.",
+            "After the reset every slot is unused, nobody has one, nothing is held, and nothing is owed, whatever was "
+            "written to the flags.",
             Claim.STEP,
             over=(c, s),
             premise=is_reset,
@@ -471,10 +476,12 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 after(launching) == no_slot,
             ),
             cites=("C4", "C5"),
+            environment="+stray",
         ),
         Property(
             "torn_memory_is_not_served",
-            "A child never gets a slot in memory that somebody died holding, but for an immediate shutdown.",
+            "After a child is reaped that still holds the shared resource, no child is given a slot until a reset has "
+            "happened, but for an immediate shutdown.",
             Claim.STEP,
             over=(c, s),
             premise=both(torn, shutdown != Shutdown.IMMEDIATE),
@@ -497,7 +504,8 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "crash_after_reset_recovers_again",
-            "A crash between the reset and service starts recovery anew.",
+            "A child that dies between the reset and service with a status that is not clean for its kind starts "
+            "recovery anew, but for an immediate shutdown.",
             Claim.STEP,
             over=(c,),
             premise=both(
@@ -508,19 +516,20 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
             out_of_scope="" if profile.auxiliaries_while_starting else alone,
         ),
         Property(
-            "every_death_is_remembered",
-            "Reaping an armed child leaves a reset owed, and reaping one that holds leaves memory torn, until a reset.",
+            "the_ghosts_remember",
+            "Reaping a child whose slot is looked at sets `owed` where it was armed, and `torn` where it held.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, either(armed[c], holds[c]), is_looked_at(profile, c)),
             conclusion=both(implies(armed[c], after(owed)), implies(holds[c], after(torn))),
             cites=("C4",),
+            of_the_model=True,
         ),
         Property(
-            "recovery_goes_on",
+            "recovery_goes_in_order",
             "Recovery goes from stopping to draining, resetting, starting and service, in this order, or back to "
-            "stopping, or to an end; a supervisor that has ended does nothing more; and where preparing the new "
-            "generation is a child's task, it serves only when that child has ended.",
+            "stopping, or to an end; and where preparing the new generation is a child's task, it serves only when "
+            "that child has ended.",
             Claim.STEP,
             over=(c,),
             premise=after(mode) != mode,
@@ -536,9 +545,10 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 both(mode == Mode.STARTING, after(mode) == Mode.STOPPING),
                 both(mode == Mode.STARTING, after(mode) == Mode.RUNNING, *prepared),
                 both(after(mode) == Mode.STOPPED, negate(exists_c), mode != Mode.DEAD, after(launching) == no_slot),
-                after(mode) == Mode.DEAD,
+                both(after(mode) == Mode.DEAD, negate(one_of(mode, Mode.STOPPED, Mode.DEAD))),
             ),
             cites=("C5",),
+            of_the_model=True,
         ),
     )
 
@@ -551,6 +561,15 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         disarms = both(engaged[c], negate(failed[c]))
         would_do = both(after(copy_gives) == holds[c], after(copy_disarms) == disarms)
     is_no_copy_back = [after(flag[s]) != clean[s]] if profile.clean_word is CleanWord.FRESH else []
+    match profile.allocation:
+        case Allocation.SHARED:
+            looks_free = flag[s] == UNUSED
+        case Allocation.PRIVATE:
+            looks_free = negate(in_use[s])
+        case Allocation.PRIVATE_THEN_SHARED:
+            looks_free = both(negate(in_use[s]), flag[s] == UNUSED)
+    prepares = Kind.AUXILIARY in profile.with_a_slot and profile.auxiliaries_while_starting
+    searches = [Mode.RUNNING, *([Mode.STARTING] if prepares else [])]
     by_handle: list[Term] = []
     if profile.cancel is Cancel.BY_PID:
         signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
@@ -580,16 +599,19 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=unchanged(flag[s]),
             cites=("C7",),
             environment="+grandchild",
+            assumes=(*_ALL, *([] if profile.engages_once else ["A11"])),
         ),
         Property(
             "grandchild_gives_nothing_back",
-            "A process forked by a child runs none of its parent's give-backs.",
+            "A process forked by a child does not give the shared resource back (PostgreSQL: the PGPROC; hooks that "
+            "are registered later are not modelled, and do run there).",
             Claim.STEP,
             over=(c,),
             premise=both(actor == Who.GRANDCHILD, copy_gives),
             conclusion=both(unchanged(holds[c]), either(after(copy_gives), after(copy_slot) == no_slot)),
             cites=("C4",),
             environment="+grandchild",
+            assumes=(*_ALL, *([] if profile.engages_once else ["A11"])),
         ),
         Property(
             "a_grandchild_is_a_copy",
@@ -608,6 +630,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             ),
             cites=("C4", "C7"),
             environment="+grandchild",
+            of_the_model=True,
         ),
         Property(
             "a_grandchild_does_each_thing_once",
@@ -625,6 +648,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             ),
             cites=("C4", "C7"),
             environment="+grandchild",
+            of_the_model=True,
         ),
         Property(
             "no_copy_of_who_is_not_there",
@@ -635,6 +659,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=exists_c,
             cites=("C4",),
             environment="+grandchild",
+            of_the_model=True,
         ),
         Property(
             "no_copy_without_a_grandchild",
@@ -645,16 +670,19 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=both(copy_of == nobody, negate(either(copy_gives, copy_disarms))),
             cites=("C4", "C7"),
             environment="+grandchild",
+            of_the_model=True,
         ),
         Property(
             "the_generation_takes_its_grandchildren_with_it",
-            "After the reset no grandchild is attached to the memory that is served.",
+            "After the reset no grandchild of the generation before is followed: it is attached to memory that nobody "
+            "uses.",
             Claim.STEP,
             over=(),
             premise=is_reset,
             conclusion=after(copy_slot) == no_slot,
             cites=("C4", "C5"),
             environment="+grandchild",
+            of_the_model=True,
         ),
         Property(
             "supervisor_survives_stray_writes",
@@ -669,23 +697,39 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             environment="+stray",
         ),
         Property(
+            "only_a_free_slot_is_given_out",
+            "A slot is given out only if everything that allocation reads says that it is free.",
+            Claim.STEP,
+            over=(s,),
+            premise=is_assigned,
+            conclusion=looks_free,
+            cites=("C14", "C16"),
+            environment="+stray",
+            of_the_model=True,
+        ),
+        Property(
+            "the_supervisor_ends_at_a_search_only",
+            "While it can look for no slot (in a recovery, in a shutdown, while a child is being launched) the "
+            "supervisor does not end of itself.",
+            Claim.STEP,
+            over=(),
+            premise=both(
+                mode != Mode.DEAD,
+                either(negate(one_of(mode, *searches)), shutdown != Shutdown.NONE, launching != no_slot),
+            ),
+            conclusion=after(mode) != Mode.DEAD,
+            cites=("C16",),
+            environment="+stray",
+            of_the_model=True,
+        ),
+        Property(
             "release_is_total",
             "Whatever was written to a flag, releasing the slot of a dead child is a row of the lifecycle.",
             Claim.STEP,
             over=(c, s),
             premise=both(is_reaped, slot_of[c] == s),
             conclusion=some_row_of_the_lifecycle(profile, releases),
-            cites=("C1", "C13"),
-            environment="+stray",
-        ),
-        Property(
-            "reset_is_fresh_despite_stray_writes",
-            "After the reset every slot is unused, whatever was written to the flags.",
-            Claim.STEP,
-            over=(s,),
-            premise=is_reset,
-            conclusion=after(flag[s]) == UNUSED,
-            cites=("C4", "C5"),
+            cites=("C1", "C15"),
             environment="+stray",
         ),
         Property(
@@ -698,6 +742,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=exists(c, both(exists_c, phase[c] != Phase.EXITED, *is_no_copy_back)),
             environment="+stray",
             assumes=(*_ALL, "A6"),
+            of_the_model=True,
         ),
         Property(
             "a_child_writes_as_it_arms_or_disarms",
@@ -709,6 +754,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=negate(unchanged(armed, kind)),
             cites=("C6", "C7", "C8"),
             environment="+stray",
+            of_the_model=True,
         ),
         Property(
             "armed_exit_triggers_recovery_despite_stray_writes",
@@ -718,14 +764,14 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             over=(c, s),
             premise=both(owed, shutdown != Shutdown.IMMEDIATE),
             conclusion=negate(either(is_given_a_slot, is_assigned)),
-            cites=("C1", "C3", "C5"),
+            cites=("C1", "C2", "C3", "C5"),
             environment="+stray",
             assumes=(*_ALL, "A6", "A7"),
         ),
         Property(
-            "an_orphan_is_ended_by_whom_it_asked",
-            "A living child ends by itself, or is ended by a supervisor that lives, or, when that is dead, by the "
-            "kernel, with a signal, which it has asked for that.",
+            "only_its_lifeline_kills_an_orphan",
+            "A child dies of its own doing or of a stranger's signal, or is ended by a living supervisor; after that "
+            "one's death the kernel ends only who has asked for it.",
             Claim.STEP,
             over=(c,),
             premise=dies,
@@ -740,6 +786,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
                 ),
             ),
             environment="+orphan",
+            of_the_model=True,
         ),
         Property(
             "an_ended_supervisor_does_nothing",
@@ -749,6 +796,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             premise=one_of(mode, Mode.STOPPED, Mode.DEAD),
             conclusion=both(actor != Who.SUPERVISOR, unchanged(mode, shutdown, launching), launching == no_slot),
             environment="+orphan",
+            of_the_model=True,
         ),
         Property(
             "the_dead_remember_nothing",
@@ -760,11 +808,11 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
                 token[c] == UNUSED, negate(either(told[c], engaged[c], to_give[c], to_disarm[c], failed[c]))
             ),
             environment="+orphan",
+            of_the_model=True,
         ),
         Property(
             "cancel_reaches_its_owner_only",
-            "A cancel request whose pid and key are those of a registered, unreaped child signals that child; any "
-            "other signals nobody.",
+            "Where a cancel request that matched an entry is delivered, it reaches the child of that entry, or nobody.",
             Claim.STEP,
             over=(),
             premise=signalled,
@@ -795,26 +843,30 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             ),
             cites=("C11",),
             environment="+cancel",
+            of_the_model=True,
         ),
         Property(
             "a_reaped_child_has_no_entry",
-            "When a child is reaped whose entry a request has matched, the entry is gone, and what a handle is on.",
+            "When a child is reaped whose entry a request has matched, its entry is recorded to be gone, and a handle "
+            "on it to be stale.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, aimed == c),
             conclusion=both(after(entry_gone), implies(request != Request.MATCHED, after(handle_gone))),
             cites=("C11",),
             environment="+cancel",
+            of_the_model=True,
         ),
         Property(
-            "a_handle_is_on_somebody",
-            "The process that a handle is on has not been reaped, unless that is known.",
+            "a_handle_knows_its_process_was_reaped",
+            "The process that a handle is on has not been reaped, unless that is recorded of the handle.",
             Claim.ALWAYS,
             over=(),
             premise=request != Request.NONE,
             conclusion=either(request == Request.MATCHED, handle_gone, phase[aimed] != Phase.NONE),
             cites=("C11",),
             environment="+cancel",
+            of_the_model=True,
         ),
     )
 
@@ -845,6 +897,7 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             premise=after(phase[c]) != phase[c],
             conclusion=in_order,
             cites=("C6", "C7"),
+            of_the_model=True,
         ),
         Property(
             "the_dead_do_nothing",
@@ -853,7 +906,7 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             over=(c,),
             premise=is_dead,
             conclusion=unchanged(*[each[c] for each in OF_A_CHILD]),
-            cites=("C8",),
+            of_the_model=True,
         ),
         Property(
             "the_stuck_do_nothing",
@@ -862,12 +915,12 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             over=(c,),
             premise=both(phase[c] == Phase.STUCK, after(phase[c]) == Phase.STUCK),
             conclusion=unchanged(*[each[c] for each in OF_A_CHILD]),
-            cites=("C8",),
+            of_the_model=True,
         ),
         Property(
             "nobody_is_ended_without_a_reason",
             "The supervisor ends a child only after a crash, in an immediate shutdown, or when preparing a new "
-            "generation has taken too long; and it dies of a signal.",
+            "generation has taken too long; and the status is not a clean one.",
             Claim.STEP,
             over=(c,),
             premise=supervisor_kills,
@@ -878,6 +931,7 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 negate(after(orderly[c])),
             ),
             cites=("C5",),
+            of_the_model=True,
         ),
         Property(
             "an_orderly_exit_is_complete",
@@ -892,6 +946,7 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 negate(either(to_give[c], to_disarm[c], engaged[c], failed[c])),
             ),
             cites=("C13",),
+            of_the_model=True,
         ),
         Property(
             "a_life_begins_blank",
@@ -910,11 +965,12 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 after(launching_as) == Kind.BACKEND,
             ),
             cites=("C14",),
+            of_the_model=True,
         ),
         Property(
             "an_assignment_is_new",
-            "A slot that is given out had no owner and was not being launched, nothing else was being launched, and "
-            "its clean value stands nowhere else.",
+            "A slot that is given out had no owner, nothing was being launched, and it holds its clean value; where "
+            "clean words are fresh, no other slot's record has the same.",
             Claim.STEP,
             over=(s, r),
             premise=is_assigned,
@@ -932,9 +988,10 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 ),
             ),
             cites=("C14",),
+            of_the_model=True,
         ),
         Property(
-            "what_was_taken_is_given_in_order",
+            "disarm_comes_last",
             "A disarm comes after everything was given back, by the child itself, and writes the clean value.",
             Claim.STEP,
             over=(c,),
@@ -960,15 +1017,18 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 negate(one_of(phase[c], Phase.NONE, Phase.LEAVING, Phase.STUCK, Phase.EXITED)),
             ),
             cites=("C4", "C8"),
+            of_the_model=True,
         ),
         Property(
             "nobody_stops_unasked",
-            "The supervisor stops only when it was asked to, or when a new generation cannot be made.",
+            "The supervisor stops only when it was asked to, or when a new generation cannot be made (PostgreSQL: with "
+            "restart_after_crash on).",
             Claim.STEP,
             over=(),
             premise=both(mode != Mode.STOPPED, after(mode) == Mode.STOPPED),
             conclusion=either(shutdown != Shutdown.NONE, mode == Mode.STARTING),
             cites=("C5",),
+            of_the_model=True,
         ),
         Property(
             "no_alarm_in_an_immediate_shutdown",
@@ -978,24 +1038,26 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
             premise=shutdown == Shutdown.IMMEDIATE,
             conclusion=either(mode == Mode.STOPPING, after(mode) != Mode.STOPPING),
             cites=("C5",),
+            of_the_model=True,
         ),
         Property(
             "nobody_starts_in_a_shutdown",
-            "Once a shutdown was asked for, no child starts, and no slot is given out.",
+            "Once a shutdown was asked for, no child starts, and no slot is given out (a simplification: PostgreSQL "
+            "starts dead-end children then, workers in a smart shutdown, and a checkpointer to finish).",
             Claim.STEP,
             over=(c, s),
             premise=shutdown != Shutdown.NONE,
             conclusion=negate(either(is_forked, is_assigned)),
-            cites=("C16",),
+            of_the_model=True,
         ),
         Property(
-            "the_supervisor_never_idles",
+            "no_supervisor_step_is_empty",
             "Each step of the supervisor changes its mode, what was asked of it, what it launches, or a child's phase.",
             Claim.STEP,
             over=(),
             premise=actor == Who.SUPERVISOR,
             conclusion=negate(unchanged(mode, shutdown, launching, phase)),
-            cites=("C5",),
+            of_the_model=True,
         ),
         Property(
             "one_thing_at_a_time",
@@ -1010,6 +1072,8 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 either(mode == Mode.RUNNING, both(mode == Mode.STARTING, launching_as == Kind.AUXILIARY)),
             ),
             cites=("C16",),
+            environment="+stray",
+            of_the_model=True,
         ),
     )
 
@@ -1048,8 +1112,19 @@ def sometimes(profile: Profile) -> dict[str, Term]:
     }
 
 
-def sometimes_a_step(profile: Profile) -> dict[str, Term]:
-    """Return the steps that a bounded instance must take (for some child `c`): what may happen, may really happen."""
+def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, Term]:
+    """Return the steps that a bounded instance must take (for some child `c`): what may happen, may really happen.
+
+    Of an environment those that only it adds.
+    """
+    if environment == "+cancel" and profile.cancel is Cancel.BY_HANDLE:
+        over = after(request) == Request.NONE
+        return {
+            "a cancel request finds that the process is gone": both(request == Request.MATCHED, over),
+            "a cancel request finds that the entry is gone": both(request == Request.OPENED, over),
+        }
+    if environment != "calm":
+        return {}
     fails, takes = both(negate(failed[c]), after(failed[c])), both(negate(holds[c]), after(holds[c]))
     gives = both(holds[c], negate(after(holds[c])), unchanged(phase[c]))
     every = {
@@ -1074,6 +1149,10 @@ def sometimes_a_step(profile: Profile) -> dict[str, Term]:
     if profile.engages_once:
         every["a hook that gives back fails"] = both(fails, to_give[c])
         every["a hook that disarms fails"] = both(fails, negate(to_give[c]))
+        if Step.HOOK_DISARM in profile.start:
+            every["a hook that disarms runs after one that gives back has failed"] = both(
+                failed[c], armed[c], negate(after(armed[c])), unchanged(phase[c])
+            )
         return every
     return {
         **every,
@@ -1126,9 +1205,10 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
                 "kill": "a signal is delivered",
                 "kill_stuck": "a signal is delivered, and SIGKILL ends a process (A4)",
                 **dict.fromkeys(
-                    ("only_dead_ends_left", "all_gone", "reset", "started", "stop"),
+                    ("only_dead_ends_left", "all_gone", "reset", "stop"),
                     "the supervisor does what is due when nobody is left",
                 ),
+                "started": "preparing a generation ends (PostgreSQL: the start-up process does)",
             },
             cites=("C1", "C5"),
             environment="calm",

@@ -167,7 +167,7 @@ status = _array("status", CHILD, INT, 0, "the exit status: n for exit(n), -n for
 armed = _array("armed", CHILD, BOOL, False, "armed and not since disarmed", ghost=True)
 orderly = _array("orderly", CHILD, BOOL, False, "left through its exit path, and nothing failed", ghost=True)
 owed = _scalar("owed", BOOL, False, "an armed child was reaped, and no reset has happened since", ghost=True)
-torn = _scalar("torn", BOOL, False, "somebody died holding, and no reset has happened since", ghost=True)
+torn = _scalar("torn", BOOL, False, "somebody who was reaped held, and no reset has happened since", ghost=True)
 
 copy_slot = _scalar("copy_slot", SLOT, no_slot, "the slot that the grandchild takes for its own; none: there is none")
 copy_of = _scalar("copy_of", CHILD, nobody, "the child that the grandchild is a fork of, while that is not reaped")
@@ -179,7 +179,7 @@ request = _scalar("request", REQUEST, Request.NONE, "how far the cancel request 
 aimed = _scalar("aimed", CHILD, nobody, "the pid that it matched")
 entry_gone = _scalar("entry_gone", BOOL, False, "the entry that it matched has been removed since")
 handle_astray = _scalar("handle_astray", BOOL, False, "the handle is on a later process with the same pid", ghost=True)
-handle_gone = _scalar("handle_gone", BOOL, False, "the process that the handle is on has been reaped")
+handle_gone = _scalar("handle_gone", BOOL, False, "the process that the handle is on has been reaped", ghost=True)
 
 RESERVED = (UNUSED, ACTIVE, OTHER, ASSIGNED, STREAMING)
 """The words that no assignment ever draws."""
@@ -223,12 +223,16 @@ slot_is_looked_at = shutdown != Shutdown.IMMEDIATE
 _idle = (launching == no_slot).because("the supervisor does one thing at a time, and starting a child takes two")
 _dead = (phase[c] == Phase.EXITED).because("only the dead are reaped, each once (A3)")
 _new = (phase[c] == Phase.NONE).because("the child is a new one")
-_no_shutdown = (shutdown == Shutdown.NONE).because("nobody starts once a shutdown was asked for")
+_no_shutdown = (shutdown == Shutdown.NONE).because("nobody starts once a shutdown was asked for (a simplification)")
 _lives = lives.because("it lives")
 
 
 def status_is_clean(child: Term) -> Term:
-    """Return whether the exit status is clean for the child's kind."""
+    """Return whether the exit status is clean for the child's kind.
+
+    Simplified for AUXILIARY, to 0 only: PostgreSQL's walreceiver, archiver, slotsync and io workers may say 1, and its
+    checkpointer 0 only in a shutdown.
+    """
     return either(status[child] == 0, both(status[child] == 1, kind[child] != Kind.AUXILIARY))
 
 
@@ -429,7 +433,9 @@ def _fork_auxiliary(profile: Profile) -> Action:
 
 
 def _fork_dead_end(profile: Profile) -> Action:
-    none_is_free = both(mode == Mode.RUNNING, for_all(u, either(u == no_slot, owner[u] != nobody)))
+    none_is_free = both(
+        mode == Mode.RUNNING, launching == no_slot, for_all(u, either(u == no_slot, owner[u] != nobody))
+    )
     in_recovery = [mode == Mode.STOPPING] if profile.dead_ends_in_recovery else []
     first = Phase.SERVING if profile.engages_once else Phase.STARTING
     return _action(
@@ -437,7 +443,7 @@ def _fork_dead_end(profile: Profile) -> Action:
         "There is no slot for a client, or no service: the supervisor starts a child that only says so.",
         by=SUPERVISOR,
         of=(c,),
-        guard=(either(none_is_free, *in_recovery).because("else it would be served"), _no_shutdown, _idle, _new),
+        guard=(either(none_is_free, *in_recovery).because("else it would be served"), _no_shutdown, _new),
         effect=(phase[c].becomes(first), kind[c].becomes(Kind.DEAD_END)),
         cites=("C16",),
     )
@@ -479,8 +485,8 @@ def start_up_phases(profile: Profile) -> dict[Step, Phase]:
 
 def phases(profile: Profile) -> tuple[Phase, ...]:
     """Return the phases that a child can be in."""
-    used_here = {*start_up_phases(profile).values(), *Phase} - {*_AFTER.values()} | {*start_up_phases(profile).values()}
-    return tuple(phase for phase in Phase if phase in used_here)
+    absent = {*_AFTER.values()} - {*start_up_phases(profile).values()}
+    return tuple(phase for phase in Phase if phase not in absent)
 
 
 def _start_up(profile: Profile) -> tuple[Action, ...]:
@@ -723,7 +729,7 @@ def _ending(profile: Profile) -> tuple[Action, ...]:
         _orderly_exit(profile),
         _action(
             "raw_exit",
-            "The child dies with no exit path run: `_exit` in somebody's code, or a signal from outside.",
+            "The child dies, its exit path not run: `_exit` in somebody's code, or a stranger's signal (counted so).",
             by=CHILD_ITSELF,
             of=(c, k),
             guard=(_lives,),
@@ -746,7 +752,7 @@ def _ending(profile: Profile) -> tuple[Action, ...]:
 
 def _forget_child(profile: Profile, has_a_slot: bool, backends_alone: bool) -> tuple[Update, ...]:
     """Release the slot of `c`, if any, and make every trace of `c` blank (the ghosts remember what it left behind)."""
-    counts = is_looked_at(profile, c) if backends_alone else slot_of[c] == slot_of[c]
+    counts = [is_looked_at(profile, c)] if backends_alone else []
     return (
         *([*_release(profile, slot_of[c]), owner[slot_of[c]].becomes(nobody)] if has_a_slot else []),
         phase[c].becomes(Phase.NONE),
@@ -756,8 +762,8 @@ def _forget_child(profile: Profile, has_a_slot: bool, backends_alone: bool) -> t
         status[c].becomes(0),
         armed[c].becomes(False),
         orderly[c].becomes(False),
-        owed.becomes(either(owed, both(armed[c], counts))),
-        torn.becomes(either(torn, both(holds[c], counts))),
+        owed.becomes(either(owed, both(armed[c], *counts))),
+        torn.becomes(either(torn, both(holds[c], *counts))),
         copy_of.becomes(choose(copy_of == c, nobody, copy_of)),
         entry_gone.becomes(either(entry_gone, aimed == c)),
         handle_gone.becomes(either(handle_gone, both(aimed == c, one_of(request, Request.OPENED, Request.CONFIRMED)))),
@@ -947,7 +953,6 @@ def _kill_stuck(profile: Profile, ends_others: Term, supervisor_lives: Conjunct)
     )
 
 
-
 def _shutting_down() -> tuple[Action, ...]:
     in_business = negate(one_of(mode, Mode.STOPPED, Mode.DEAD)).because("it has not ended yet")
     return (
@@ -1020,7 +1025,8 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
     knows = [(copy_token != UNUSED).because("without a token nothing is given back nor disarmed")] if wiped else []
     there = (copy_slot != no_slot).because("there is a grandchild")
     if profile.engages_once:
-        gives, disarms = both(to_give[c]), both(to_disarm[c])
+        gives: Term = to_give[c]
+        disarms: Term = to_disarm[c]
     else:
         gives, disarms = holds[c], both(engaged[c], negate(failed[c]))
     give = _action(
@@ -1034,7 +1040,7 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
     )
     give_late = _action(
         "grandchild_gives_late",
-        "The grandchild runs the give-back of a parent that has been reaped: there is nothing to give.",
+        "The grandchild runs the give-back of a parent that has been reaped: what that does to others is not modelled.",
         by=GRANDCHILD,
         of=(),
         guard=(copy_gives.because("it inherited one"), (copy_of == nobody).because("of a child that is gone"), *knows),
@@ -1056,13 +1062,14 @@ def _grandchild(profile: Profile) -> tuple[Action, ...]:
             of=(c,),
             guard=(
                 responds.because("it lives"),
-                (phase[c] != Phase.LEAVING).because("no code but the hooks' own runs then"),
+                (phase[c] != Phase.LEAVING).because("assumed: hooks do not fork"),
                 has_slot.because("who has none has nothing to lose"),
                 (copy_slot == no_slot).because("one at a time"),
             ),
             effect=(
                 copy_slot.becomes(slot_of[c]),
                 copy_of.becomes(c),
+                copy_token.becomes(UNUSED if wiped else token[c]),
                 copy_gives.becomes(gives),
                 copy_disarms.becomes(disarms),
             ),
@@ -1131,8 +1138,8 @@ def _cancelling(profile: Profile) -> tuple[Action, ...]:
         of=(c,),
         guard=(
             (request == Request.NONE).because("one at a time"),
-            (phase[c] != Phase.NONE).because("the entry is removed when the child is reaped"),
-            has_slot.because("who has a slot has an entry"),
+            (phase[c] != Phase.NONE).because("the entry is there until the child is reaped (18: or clears it)"),
+            has_slot.because("who has no slot has no entry"),
         ),
         effect=(request.becomes(Request.MATCHED), aimed.becomes(c)),
         cites=("C11",),

@@ -520,8 +520,7 @@ def _show_cells(console: Console, cells: list[matrix.Cell], *, runs: bool) -> No
             console.print(f"\n[bold]{cell.profile}: {cell.name}[/] is refuted.", highlight=False, soft_wrap=True)
             if finding is not None:
                 mended = f" Mended by {finding.mended_by}." if finding.mended_by else " Not mended."
-                reach = {"outside": "Can be reached from outside.", "debugger": "Only a debugger reaches it."}
-                told = f"{escape(finding.sentence)}{mended} {reach[finding.reach]}"
+                told = f"{escape(finding.sentence)}{mended} {versions.REACH[finding.reach]}"
                 console.print(f"  {told}", highlight=False, soft_wrap=True)
             if runs:
                 console.print(f"  Claimed: {escape(cell.claim.sentence)}", highlight=False, soft_wrap=True)

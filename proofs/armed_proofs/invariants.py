@@ -11,7 +11,7 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 
-from armed_model.profiles import Allocation, CleanWord, InAnotherProcess, Kind, Profile, Step
+from armed_model.profiles import Allocation, Cancel, CleanWord, InAnotherProcess, Kind, Profile, Step
 from armed_model.properties import OF_A_CHILD
 from armed_model.system import (
     ACTIVE,
@@ -92,7 +92,7 @@ def candidates(system: System) -> dict[str, Candidate]:
         **once,
         **_recovery(),
         **(_grandchild(profile) if system.environment == "+grandchild" else _no_grandchild()),
-        **(_cancelling() if system.environment == "+cancel" else _no_request()),
+        **(_cancelling(profile) if system.environment == "+cancel" else _no_request()),
     }
 
 
@@ -142,6 +142,7 @@ def _slots(profile: Profile) -> dict[str, Candidate]:
     private = profile.allocation is not Allocation.SHARED
     is_accounted_for = either(launching == s, owner[s] != nobody, mode == Mode.DEAD)
     nobody_has_it = either(s == no_slot, both(owner[s] == nobody, launching != s))
+    is_free = both(nobody_has_it, mode != Mode.DEAD)  # who dies while it launches leaves a slot that nobody has
     return {
         "child_owns_its_slot": ((c,), implies(c_has_a_slot, both(owner[slot_of[c]] == c, there_is_c))),
         "owner_has_the_slot": (
@@ -160,8 +161,8 @@ def _slots(profile: Profile) -> dict[str, Candidate]:
             ),
         ),
         "launching_as_is_blank": ((), implies(negate(launched), launching_as == Kind.BACKEND)),
-        "flag_of_a_free_slot_is_unused": ((s,), implies(nobody_has_it, flag[s] == UNUSED)),
-        "free_slot_is_blank": ((s,), implies(nobody_has_it, clean[s] == UNUSED)),
+        "flag_of_a_free_slot_is_unused": ((s,), implies(is_free, flag[s] == UNUSED)),
+        "free_slot_is_blank": ((s,), implies(is_free, clean[s] == UNUSED)),
         "flag_of_a_slot_given_out_is_not_unused": ((s,), implies(negate(nobody_has_it), flag[s] != UNUSED)),
         **(
             {
@@ -263,6 +264,9 @@ def _one_engagement(profile: Profile) -> dict[str, Candidate]:
             (c,),
             implies(both(phase[c] == Phase.EXITED, orderly[c], c_has_a_slot), either(holds[c], negate(armed[c]))),
         ),
+        "dead_ends_do_not_start_up": (
+            (c,), implies(kind[c] == Kind.DEAD_END, negate(one_of(phase[c], *start_up_phases(profile).values())))
+        ),
         "leaving_armed_holds_or_disarms": (
             (c,),
             implies(
@@ -324,7 +328,7 @@ def _no_request() -> dict[str, Candidate]:
     return {"there_is_no_request": ((), gone)}
 
 
-def _cancelling() -> dict[str, Candidate]:
+def _cancelling(profile: Profile) -> dict[str, Candidate]:
     with_handle = one_of(request, Request.OPENED, Request.CONFIRMED)
     return {
         "no_handle_astray_when_confirmed": ((), implies(request == Request.CONFIRMED, negate(handle_astray))),
@@ -337,6 +341,11 @@ def _cancelling() -> dict[str, Candidate]:
             (), either(aimed == nobody, slot_of[aimed] != no_slot, entry_gone)
         ),
         "no_handle_yet": ((), implies(request == Request.MATCHED, negate(either(handle_astray, handle_gone)))),
+        **(
+            {"no_handle_where_there_are_none": ((), one_of(request, Request.NONE, Request.MATCHED))}
+            if profile.cancel is Cancel.BY_PID
+            else {}
+        ),
         "a_handle_is_on_somebody": (
             (), implies(both(with_handle, negate(handle_gone)), phase[aimed] != Phase.NONE)
         ),

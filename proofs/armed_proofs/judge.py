@@ -20,8 +20,8 @@ from typing import Any
 
 import z3
 
-from armed_model.explore import Exploration, Run, Step, StillSearching, explore, premises, violations
-from armed_model.interpret import Instance, Size, Sought, State
+from armed_model.explore import Exploration, Run, StillSearching, explore, premises, violations
+from armed_model.interpret import Instance, Size, Sought
 from armed_model.lifecycle import Who
 from armed_model.profiles import PROFILES, Profile
 from armed_model.properties import Claim, LeadsTo, Property, leads_to, properties, sometimes, sometimes_a_step
@@ -30,6 +30,7 @@ from armed_model.properties import s as any_slot
 from armed_model.system import CHILD, KILLED, NULLS, RESERVED, SLOT, System, status, used, variables
 from armed_model.terms import Action, Parameter, Term, Update, both, either, one_of, substitute
 from armed_proofs.invariants import Candidate, candidates, invariant
+from armed_proofs.liveness import lasso
 from armed_proofs.liveness import obligations as liveness_obligations
 from armed_proofs.mutations import Mutant, What, definition
 from armed_proofs.obligations import discharge, invariant_obligations, property_obligations
@@ -162,7 +163,8 @@ class Original:
             **{f"state: {name}": Sought((any_child, any_slot), term, on_states=True)
                for name, term in sometimes(self.system.profile).items()},
             **{f"step: {name}": Sought((any_child,), term, on_states=False)
-               for name, term in sometimes_a_step(self.system.profile).items()},
+               for environment in dict.fromkeys(("calm", self.system.environment))
+               for name, term in sometimes_a_step(self.system.profile, environment).items()},
             **{f"premise: {name}": each for name, each in premises(own).items()},
             **{f"action: {action.name}": _enabled(action) for action in self.system.actions},
         }  # fmt: skip
@@ -480,7 +482,7 @@ def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
         for size in (SIZES[0], SIZES[2]):
             instance = _instance(mutant, here, size)
             for claim in leads_to(here.system.profile):
-                if claim.name in before.comes and (run := lasso(instance, claim)) is not None:
+                if claim.name in before.comes and (run := _lasso(instance, claim)) is not None:
                     return _judgement(mutant, here, Fate.LASSO, [claim.name], run=run, size=size)
     for size, seen in searches.items():
         for _, names in _shown(here, before, seen, own=False):
@@ -547,39 +549,11 @@ def _really_unproved(here: Mutated) -> set[str]:
     return _unproved(here.system, {name: here.claims[name] for name in here.doubtful}, conjuncts)
 
 
-def lasso(instance: Instance, claim: LeadsTo) -> Run | None:
-    """Return a shortest run to a pending state where no fair action can be taken, but such as change nothing."""
-    fair = {i for i, action in enumerate(instance.system.actions) if action.name in claim.fairness}
-    stuck = _Stuck(instance, fair)
-    pending = instance.watch({claim.name: Sought(claim.over, claim.pending, on_states=True)})
-    seen: dict[State, tuple[State, int, tuple[int, ...]] | None] = {instance.initial: None}
-    frontier = [instance.initial]
-    while frontier and len(seen) <= SEARCH_LIMIT:
-        fresh: list[State] = []
-        for state in frontier:
-            steps = instance.successors(state)
-            if stuck(state, steps) and pending(state, state, 0):
-                run: list[Step] = []
-                at = state
-                while (came := seen[at]) is not None:
-                    at, position, arguments = came
-                    run.append(Step(instance.system.actions[position].name, arguments))
-                return tuple(reversed(run))
-            for position, arguments, following in steps:
-                if following not in seen:
-                    seen[following] = (state, position, arguments)
-                    fresh.append(following)
-        frontier = fresh
-    return None
-
-
-@dataclass(frozen=True)
-class _Stuck:
-    instance: Instance
-    fair: set[int]
-
-    def __call__(self, state: State, steps: list[Any]) -> bool:
-        return not any(position in self.fair and following != state for position, _, following in steps)
+def _lasso(instance: Instance, claim: LeadsTo) -> Run | None:
+    try:
+        return lasso(instance, claim, SEARCH_LIMIT)
+    except StillSearching:
+        return None
 
 
 def _judgement(

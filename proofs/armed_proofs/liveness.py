@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from armed_model.explore import Exploration, Run, Step, StillSearching
-from armed_model.interpret import Instance, State
+from armed_model.interpret import Instance, Sought, State
 from armed_model.profiles import Kind
 from armed_model.properties import LeadsTo, after
 from armed_model.system import (
@@ -167,12 +167,11 @@ def _ends_with_the_supervisor(chain: _Chain) -> Iterator[Obligation]:
 
 
 def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
-    """Return a shortest run to a state that is pending, and in which no fair action can be taken, now or later.
+    """Return a shortest run to a state that is pending, and in which no fair action can be taken that changes anything.
 
     From there nothing needs ever happen: the loop of the lasso is to stay. Raises StillSearching beyond `limit` states.
     """
-    pending = instance.predicate(claim.pending, claim.over)
-    bindings = instance.bindings(claim.over)
+    is_pending = _pending(instance, claim)
     names = [action.name for action in instance.system.actions]
     seen: dict[State, tuple[State, Step] | None] = {instance.initial: None}
     frontier = [instance.initial]
@@ -180,8 +179,8 @@ def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
         fresh: list[State] = []
         for state in frontier:
             steps = instance.successors(state)
-            if not any(names[position] in claim.fairness for position, _, _ in steps) and any(
-                pending(state, state, 0, *members) for members in bindings
+            if not any(names[position] in claim.fairness and to != state for position, _, to in steps) and is_pending(
+                state, state, 0
             ):
                 run: list[Step] = []
                 at: State = state
@@ -189,10 +188,10 @@ def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
                     at, step = came
                     run.append(step)
                 return tuple(reversed(run))
-            for position, arguments, following in steps:
-                if following not in seen:
-                    seen[following] = (state, Step(names[position], arguments))
-                    fresh.append(following)
+            for position, arguments, to in steps:
+                if to not in seen:
+                    seen[to] = (state, Step(names[position], arguments))
+                    fresh.append(to)
         if len(seen) > limit:
             raise StillSearching(f"more than {limit:,} states", Exploration(states=len(seen)))
         frontier = fresh
@@ -200,9 +199,11 @@ def lasso(instance: Instance, claim: LeadsTo, limit: int) -> Run | None:
 
 
 def is_lasso(instance: Instance, claim: LeadsTo, states: list[Any]) -> bool:
-    """Whether a replayed run ends in a state that is pending, and in which no fair action can be taken."""
-    pending = instance.predicate(claim.pending, claim.over)
+    """Whether a replayed run ends in a state that is pending, and in which no fair action can change anything."""
     last = states[-1]
-    return any(pending(last, last, 0, *members) for members in instance.bindings(claim.over)) and not any(
-        name in claim.fairness for name, _, _ in instance.steps(last)
-    )
+    is_due = any(name in claim.fairness and to != last for name, _, to in instance.steps(last))
+    return bool(_pending(instance, claim)(last, last, 0)) and not is_due
+
+
+def _pending(instance: Instance, claim: LeadsTo) -> Any:
+    return instance.watch({claim.name: Sought(claim.over, claim.pending, on_states=True)})

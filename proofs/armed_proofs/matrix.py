@@ -32,7 +32,7 @@ from armed_model.system import ENVIRONMENTS, System
 from armed_model.terms import symbols
 from armed_proofs.liveness import is_lasso, lasso
 from armed_proofs.liveness import obligations as liveness_obligations
-from armed_proofs.obligations import Answer, discharge, invariant_obligations, property_obligations
+from armed_proofs.obligations import Answer, Obligation, discharge, invariant_obligations, property_obligations
 from armed_proofs.replay import replay_by_definition, with_fresh_words
 
 SIZES = (Size(1, 1), Size(2, 1), Size(1, 2), Size(2, 2))
@@ -274,12 +274,11 @@ def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Ans
     key = system.environment + (", backends alone" if system.backends_alone else "")
     invariants[key] = inductive
     safety = [each for each in claims if isinstance(each, Property)]
-    answers, seconds = _ask(system, safety, with_invariant=True)
-    bare, _ = _ask(system, safety, with_invariant=False)
+    answers, restating = _ask(system, safety)
     unproved = tuple(each for each in inductive if not each.proved)
     proved = {}
     for claim in safety:
-        restates = all(answer.proved for answer in bare[claim.name])
+        restates = claim.name in restating
         failures = tuple(each for each in answers[claim.name] if not each.proved)
         proved[claim.name] = (restates, failures + (() if restates else unproved))
     doubtful = [claim for claim in safety if proved[claim.name][1]]
@@ -293,7 +292,7 @@ def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Ans
             Verdict.PROVED,
             system.backends_alone,
             len(answers[claim.name]),
-            seconds[claim.name],
+            sum(each.seconds for each in answers[claim.name]),
             restates=restates,
             premise=reached.get(claim.name),
         )
@@ -306,14 +305,28 @@ def _decide_all(system: System, names: set[str], invariants: dict[str, tuple[Ans
     return out + cells + [_decide_run(system, each, unproved) for each in claims if isinstance(each, LeadsTo)]
 
 
-def _ask(
-    system: System, claims: list[Property], *, with_invariant: bool
-) -> tuple[dict[str, list[Answer]], dict[str, float]]:
-    pairs = list(property_obligations(system, claims, with_invariant=with_invariant))
+def _ask(system: System, claims: list[Property]) -> tuple[dict[str, list[Answer]], set[str]]:
+    """Return the answers to every obligation of each claim, and the claims that need no invariant.
+
+    First every obligation is asked without the invariant: most hold of the action alone. The others then with it.
+    """
     answers: dict[str, list[Answer]] = {claim.name: [] for claim in claims}
-    for (claim, _), answer in zip(pairs, discharge([each for _, each in pairs]), strict=True):
+    shown: set[str] = set()
+    needs_more: set[str] = set()
+    for claim, answer in _answers(property_obligations(system, claims, with_invariant=False)):
+        if answer.proved:
+            answers[claim.name].append(answer)
+            shown.add(answer.name)
+        else:
+            needs_more.add(claim.name)
+    for claim, answer in _answers(property_obligations(system, claims, but_for=shown)):
         answers[claim.name].append(answer)
-    return answers, {name: sum(each.seconds for each in found) for name, found in answers.items()}
+    return answers, {*answers} - needs_more
+
+
+def _answers(pairs: Iterable[tuple[Property, Obligation]]) -> Iterable[tuple[Property, Answer]]:
+    pairs = list(pairs)
+    return zip([claim for claim, _ in pairs], discharge([each for _, each in pairs]), strict=True)
 
 
 Violation = tuple[Run, Size, tuple[str, ...]]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,8 +156,12 @@ def property_obligations(
     *,
     with_invariant: bool = True,
     conjuncts: Mapping[str, Candidate] | None = None,
+    but_for: Set[str] = frozenset(),
 ) -> Iterator[tuple[Property, Obligation]]:
-    """Yield what shows each property, given the invariant (or, to see whether it restates the actions, without)."""
+    """Yield what shows each property, given the invariant (or, to see whether it restates the actions, without).
+
+    `but_for`: the names of obligations that are left out, because they were shown already.
+    """
     if conjuncts is None:
         conjuncts = invariant(system) if with_invariant else {}
     by_over: dict[tuple[str, ...], list[Property]] = {}
@@ -172,13 +176,16 @@ def property_obligations(
                 yield claim, Obligation(f"invariant implies {claim.name}", facts, claim.claim.z3)
             continue
         for action in system.actions:
+            left = [claim for claim in group if f"{action.name} respects {claim.name}" not in but_for]
+            if not left:
+                continue
             by = Term((actor == action.by).z3.arg(1))
             facts = (
                 *_guard_facts(system, action, over),
                 *real,
                 *_invariant_facts(system, conjuncts, action, over),
             )
-            for claim in group:
+            for claim in left:
                 witnessed = _with_witnesses(claim.claim.z3, _terms(system, action, over))
                 goal = goal_after(action, substitute(Term(witnessed), [(actor, by)]))
                 yield claim, Obligation(f"{action.name} respects {claim.name}", facts, goal, of_an_action=True)

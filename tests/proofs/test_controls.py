@@ -96,9 +96,8 @@ CONTROLS = {
     "decision_is_exact": STATUS_ALONE,
     "held_resource_never_looks_clean": planted(disarm=without("first everything is given back")),
     "orderly_exit_never_alarms": planted(disarm=writing(flag[slot_of[c]].becomes(OTHER))),
-    "an_alarm_has_a_reason": planted(reap_crash=without("the decision")),
-    "no_alarm_without_a_dead_child": planted(notice=without("whatever its status, it is a crash")),
-    "what_fails_fails_while_armed": planted(take_fails=without("resources are taken inside an engagement only")),
+    "recovery_starts_only_for_a_crash": planted(notice=without("whatever its status, it is a crash")),
+    "failures_happen_while_armed": planted(take_fails=without("resources are taken inside an engagement only")),
     "the_flag_tells_whether_armed": planted(disarm=leaving("flag")),
     # About slots.
     "slot_has_one_owner": planted(assign=without("two children never share a slot; the flag is not consulted")),
@@ -115,29 +114,34 @@ CONTROLS = {
     "torn_memory_is_not_served": STATUS_ALONE,
     "second_crash_adds_nothing": planted(reap_book_keeping=writing(mode.becomes(Mode.RESETTING))),
     "crash_after_reset_recovers_again": line(recovers_again=False),
-    "every_death_is_remembered": planted(reap_crash=leaving("owed")),
-    "recovery_goes_on": planted(only_dead_ends_left=writing(mode.becomes(Mode.RESETTING))),
+    "the_ghosts_remember": planted(reap_crash=leaving("owed")),
+    "recovery_goes_in_order": planted(only_dead_ends_left=writing(mode.becomes(Mode.RESETTING))),
     # In other environments.
     "grandchild_never_disarms": NOT_WIPED,
     "grandchild_gives_nothing_back": NOT_WIPED,
     "no_copy_without_a_grandchild": planted(grandchild_ends=leaving("copy_of")),
     "the_generation_takes_its_grandchildren_with_it": planted(reset=leaving("copy_slot")),
-    "a_grandchild_is_a_copy": planted(fork_grandchild=without("no code but the hooks' own runs then")),
+    "a_grandchild_is_a_copy": planted(fork_grandchild=without("assumed: hooks do not fork")),
     "a_grandchild_does_each_thing_once": planted(grandchild_ends=leaving("copy_slot")),
     "no_copy_of_who_is_not_there": planted(reap_clean=leaving("copy_of")),
-    "reset_is_fresh_despite_stray_writes": planted(reset=leaving("flag")),
     "stray_writes_are_as_assumed": Control(environment="+copy-back"),
     "supervisor_survives_stray_writes": line(allocation=Allocation.PRIVATE_THEN_SHARED),
+    "only_a_free_slot_is_given_out": planted(
+        assign=without("two children never share a slot; the flag is not consulted")
+    ),
+    "the_supervisor_ends_at_a_search_only": Control(
+        {"assign_fails": without("a slot is wanted")}, replace(REFERENCE, allocation=Allocation.PRIVATE_THEN_SHARED)
+    ),
     "release_is_total": planted(reap_crash=writing(flag[slot_of[c]].becomes(OTHER))),
     "a_child_writes_as_it_arms_or_disarms": planted(take=writing(flag[slot_of[c]].becomes(ACTIVE))),
     "armed_exit_triggers_recovery_despite_stray_writes": Control(environment="+copy-back"),
     "an_ended_supervisor_does_nothing": planted(stop=without("it has not ended yet")),
-    "an_orphan_is_ended_by_whom_it_asked": planted(lifeline_kills=without("it asked while the supervisor lived")),
+    "only_its_lifeline_kills_an_orphan": planted(lifeline_kills=without("it asked while the supervisor lived")),
     "the_dead_remember_nothing": planted(lifeline_kills=leaving("token")),
     "a_request_goes_in_order": planted(cancel_confirms=without("pid and key still match")),
     "a_reaped_child_has_no_entry": planted(reap_clean=leaving("entry_gone")),
     "cancel_reaches_its_owner_only": line(cancel=Cancel.BY_PID),
-    "a_handle_is_on_somebody": planted(reap_clean=leaving("handle_gone")),
+    "a_handle_knows_its_process_was_reaped": planted(reap_clean=leaving("handle_gone")),
     # About single steps.
     "life_goes_in_order": planted(ask=writing(phase[c].becomes(Phase.SERVING))),
     "the_dead_do_nothing": planted(give=without("in a block's end, or on the way out")),
@@ -148,16 +152,18 @@ CONTROLS = {
     "an_orderly_exit_is_complete": planted(orderly_exit=without("it ends an open engagement, unless spoilt")),
     "a_life_begins_blank": planted(fork=leaving("token")),
     "an_assignment_is_new": planted(assign=without("a word of an earlier assignment must not look clean")),
-    "what_was_taken_is_given_in_order": planted(
+    "disarm_comes_last": planted(
         disarm=without("what may not have been given back must not look clean")
     ),
     "nobody_takes_on_the_way_out": planted(take=without("a step of the child's own code")),
-    "nobody_starts_in_a_shutdown": planted(assign=without("nobody starts once a shutdown was asked for")),
+    "nobody_starts_in_a_shutdown": planted(
+        assign=without("nobody starts once a shutdown was asked for (a simplification)")
+    ),
     "no_alarm_in_an_immediate_shutdown": planted(
         reap_crash=without("in an immediate shutdown deaths are book-keeping")
     ),
     "nobody_stops_unasked": planted(stop=without("it was asked to")),
-    "the_supervisor_never_idles": planted(ask_orderly=without("it is the first time")),
+    "no_supervisor_step_is_empty": planted(ask_orderly=without("it is the first time")),
     "one_thing_at_a_time": planted(
         ask_orderly=without("the supervisor does one thing at a time, and starting a child takes two")
     ),

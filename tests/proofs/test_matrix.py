@@ -173,7 +173,7 @@ def replays(instance, run):
 
 def test_what_restates_the_actions_is_labelled(matrices):
     restates = {cell.claim.name for cell in matrices["reference"].cells if cell.restates}
-    assert {"recovery_goes_on", "second_crash_adds_nothing", "life_goes_in_order"} <= restates
+    assert {"recovery_goes_in_order", "second_crash_adds_nothing", "life_goes_in_order"} <= restates
     assert not restates & {"armed_exit_triggers_recovery", "slot_has_one_owner", "flag_follows_lifecycle"}
 
 

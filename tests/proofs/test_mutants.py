@@ -89,7 +89,7 @@ def test_every_row_is_dropped_and_every_line_of_a_profile_is_changed():
         ("reference: disarm without the guard Not(holds[c])", Fate.REFUTED, "held_resource_never_looks_clean"),
         ("reference: assign without the effect on used", Fate.REFUTED, "an_assignment_is_new"),
         ("reference: notice without the guard flag[slot_of[c]] != clean[slot_of[c]]", Fate.REFUTED,
-         "no_alarm_without_a_dead_child"),
+         "recovery_starts_only_for_a_crash"),
         ("reference: lifecycle without active -disarm-> assigned", Fate.REFUTED, "flag_follows_lifecycle"),
         ("reference: decision STATUS", Fate.REFUTED, "armed_exit_triggers_recovery"),
         ("reference: all_gone dropped", Fate.LOST, "action: reset"),
@@ -125,7 +125,7 @@ def test_the_length_of_a_shortest_run_notices(baselines):
 
 def test_a_mutant_that_nobody_notices_survives(baselines, monkeypatch):
     name = "reference: notice without the guard flag[slot_of[c]] != clean[slot_of[c]]"
-    silent = "no_alarm_without_a_dead_child"
+    silent = "recovery_starts_only_for_a_crash"
 
     def without(*arguments, **named):
         return tuple(each for each in properties(*arguments, **named) if each.name != silent)

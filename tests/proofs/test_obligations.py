@@ -140,11 +140,10 @@ def test_the_invariant_is_not_inductive_without_the_switch():
 
 
 RESTATE = {
-    "an_alarm_has_a_reason",
     "second_crash_adds_nothing",
     "crash_after_reset_recovers_again",
-    "every_death_is_remembered",
-    "recovery_goes_on",
+    "the_ghosts_remember",
+    "recovery_goes_in_order",
     "life_goes_in_order",
     "the_dead_do_nothing",
 }

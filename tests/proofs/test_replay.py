@@ -162,15 +162,15 @@ def test_a_violation_is_one_of_somebody():
 
 
 def test_a_run_that_violates_nothing_does_not_replay_as_a_refutation():
-    bindings = {"armed_exit_triggers_recovery": (1, 1), "no_slot_leaks": (1,), "recovery_goes_on": (1,)}
+    bindings = {"armed_exit_triggers_recovery": (1, 1), "no_slot_leaks": (1,), "recovery_goes_in_order": (1,)}
     for claim, binding in bindings.items():
         with pytest.raises(DoesNotReplay, match=f"the run does not violate {claim}"):
             replay_by_definition(ONE, RECOVERY, by_name(REFERENCE)[claim], binding)
 
 
 def test_the_actor_is_who_took_the_last_step():
-    """`the_supervisor_never_idles` speaks of the supervisor's steps; the child's arm changes none of what it names."""
-    claim = by_name(REFERENCE)["the_supervisor_never_idles"]
+    """`no_supervisor_step_is_empty` speaks of the supervisor's steps; the child's arm changes none of what it names."""
+    claim = by_name(REFERENCE)["no_supervisor_step_is_empty"]
     with pytest.raises(DoesNotReplay, match="does not violate"):
         replay_by_definition(ONE, TO_THE_CRASH[:6], claim, ())
 

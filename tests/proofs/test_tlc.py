@@ -114,7 +114,7 @@ def test_in_a_large_instance_only_the_states_are_compared(monkeypatch):
 
 @needs_java
 def test_a_claim_about_who_takes_the_step_is_refuted_where_it_is_wrong():
-    claim = by_name(V18)["what_was_taken_is_given_in_order"]
+    claim = by_name(V18)["disarm_comes_last"]
     assert check(System(V18), ONE, [claim]).violated == claim.name
     assert check(System(REFERENCE), ONE, [by_name(REFERENCE)[claim.name]]).violated is None
 
