@@ -267,6 +267,16 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
             cites=("C1", "C2", "C5", "C13", "C15"),
         ),
         Property(
+            "the_status_decides_where_there_is_no_slot",
+            "While deaths are decided, reaping a child that has no slot starts recovery iff its status is not clean "
+            "for its kind.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(is_decided(profile), shutdown != Shutdown.IMMEDIATE, slot_of[c] == no_slot, is_reaped),
+            conclusion=(after(mode) == Mode.STOPPING) == negate(status_is_clean(c)),
+            cites=("C9",),
+        ),
+        Property(
             "held_resource_never_looks_clean",
             "A child that still holds the shared resource is never decided clean.",
             Claim.STEP,
@@ -517,10 +527,10 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "the_ghosts_remember",
-            "Reaping a child whose slot is looked at sets `owed` where it was armed, and `torn` where it held.",
+            "Reaping a child sets `owed` where it was armed, and `torn` where it held.",
             Claim.STEP,
             over=(c,),
-            premise=both(is_reaped, either(armed[c], holds[c]), is_looked_at(profile, c)),
+            premise=both(is_reaped, either(armed[c], holds[c]), *counts),
             conclusion=both(implies(armed[c], after(owed)), implies(holds[c], after(torn))),
             cites=("C4",),
             of_the_model=True,
@@ -794,7 +804,12 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             Claim.STEP,
             over=(),
             premise=one_of(mode, Mode.STOPPED, Mode.DEAD),
-            conclusion=both(actor != Who.SUPERVISOR, unchanged(mode, shutdown, launching), launching == no_slot),
+            conclusion=both(
+                actor != Who.SUPERVISOR,
+                unchanged(mode, shutdown, launching),
+                launching == no_slot,
+                launching_as == Kind.BACKEND,
+            ),
             environment="+orphan",
             of_the_model=True,
         ),
@@ -1149,6 +1164,8 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
     if profile.engages_once:
         every["a hook that gives back fails"] = both(fails, to_give[c])
         every["a hook that disarms fails"] = both(fails, negate(to_give[c]))
+        if Kind.AUXILIARY not in profile.with_a_slot:
+            every["who has no slot gives back"] = both(gives, slot_of[c] == no_slot)
         if Step.HOOK_DISARM in profile.start:
             every["a hook that disarms runs after one that gives back has failed"] = both(
                 failed[c], armed[c], negate(after(armed[c])), unchanged(phase[c])
@@ -1189,6 +1206,17 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
     counts = [is_looked_at(profile, c)] if backends_alone else []
     is_told = "the kernel delivers a signal that it was asked for"
     unknown = "how a child of PostgreSQL notices the death of the postmaster is not among the facts collected here"
+    does_what_is_due = {
+        **dict.fromkeys(_REAPING, "the supervisor looks at every death in the end"),
+        "fork_fails": "a fork succeeds or fails",
+        "kill": "a signal is delivered",
+        "kill_stuck": "a signal is delivered, and SIGKILL ends a process (A4)",
+        **dict.fromkeys(
+            ("only_dead_ends_left", "all_gone", "reset", "stop"),
+            "the supervisor does what is due when nobody is left",
+        ),
+        "started": "preparing a generation ends (PostgreSQL: the start-up process does)",
+    }
     return (
         LeadsTo(
             "armed_exit_leads_to_restart",
@@ -1199,20 +1227,21 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
                 either(owed, both(phase[c] == Phase.EXITED, armed[c], *counts), mode == Mode.STARTING),
                 mode != Mode.STOPPED,
             ),
-            fairness={
-                **dict.fromkeys(_REAPING, "the supervisor looks at every death in the end"),
-                "fork_fails": "a fork succeeds or fails",
-                "kill": "a signal is delivered",
-                "kill_stuck": "a signal is delivered, and SIGKILL ends a process (A4)",
-                **dict.fromkeys(
-                    ("only_dead_ends_left", "all_gone", "reset", "stop"),
-                    "the supervisor does what is due when nobody is left",
-                ),
-                "started": "preparing a generation ends (PostgreSQL: the start-up process does)",
-            },
+            fairness=does_what_is_due,
             cites=("C1", "C5"),
             environment="calm",
             assumes=(*_ALL, "A4", "A5", "A7", "A8"),
+        ),
+        LeadsTo(
+            "crash_leads_to_reset",
+            "Every crash leads to a reset, or to a stopped supervisor with no child left; stuck children "
+            "notwithstanding.",
+            over=(),
+            pending=reset_is_to_come,
+            fairness=does_what_is_due,
+            cites=("C5",),
+            environment="calm",
+            assumes=(*_ALL, "A4", "A5", "A8"),
         ),
         LeadsTo(
             "supervisor_death_ends_children",

@@ -160,7 +160,7 @@ def _slots(profile: Profile) -> dict[str, Candidate]:
                 ),
             ),
         ),
-        "launching_as_is_blank": ((), implies(negate(launched), launching_as == Kind.BACKEND)),
+        "launching_as_is_blank": ((), either(launched, launching_as == Kind.BACKEND)),
         "flag_of_a_free_slot_is_unused": ((s,), implies(is_free, flag[s] == UNUSED)),
         "free_slot_is_blank": ((s,), implies(is_free, clean[s] == UNUSED)),
         "flag_of_a_slot_given_out_is_not_unused": ((s,), implies(negate(nobody_has_it), flag[s] != UNUSED)),
@@ -263,6 +263,9 @@ def _one_engagement(profile: Profile) -> dict[str, Candidate]:
         "an_orderly_exit_disarms_unless_it_holds": (
             (c,),
             implies(both(phase[c] == Phase.EXITED, orderly[c], c_has_a_slot), either(holds[c], negate(armed[c]))),
+        ),
+        "who_starts_up_has_a_slot": (
+            (c,), either(negate(one_of(phase[c], *list(start_up_phases(profile).values())[1:])), c_has_a_slot)
         ),
         "dead_ends_do_not_start_up": (
             (c,), implies(kind[c] == Kind.DEAD_END, negate(one_of(phase[c], *start_up_phases(profile).values())))

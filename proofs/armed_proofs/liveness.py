@@ -53,7 +53,11 @@ is_waited_for = either(mode != Mode.STOPPING, shutdown == Shutdown.IMMEDIATE, ki
 
 def obligations(system: System, claim: LeadsTo) -> list[Obligation]:
     """Return what shows a liveness property, given the invariant; those with the same facts stand together."""
-    prove = {"armed_exit_leads_to_restart": _restart, "supervisor_death_ends_children": _ends_with_the_supervisor}
+    prove = {
+        "armed_exit_leads_to_restart": _restart,
+        "crash_leads_to_reset": _reset_comes,
+        "supervisor_death_ends_children": _ends_with_the_supervisor,
+    }
     found = list(prove[claim.name](_Chain(system)))
     order = {id(each.facts): position for position, each in enumerate(found)}
     return sorted(found, key=lambda each: order[id(each.facts)])
@@ -98,10 +102,27 @@ def _restart(chain: _Chain) -> Iterator[Obligation]:
     yield chain.can(
         "an armed exit can be found out", both(undecided, idle, shutdown != Shutdown.IMMEDIATE), "reap_crash"
     )
-    yield chain.can("a child being launched can be done with", both(in_business, launching != no_slot), "fork_fails")
     yield from chain.leads("an armed exit is not forgotten", undecided,
         either(undecided, one_of(mode, Mode.STOPPING, Mode.STOPPED), ending),
     )  # fmt: skip
+    crash = phase[nobody] == Phase.NONE
+    yield from chain.leads("a crash starts recovery", crash, mode == Mode.STOPPING, only="reap_crash")
+    yield from _reset_comes(chain)
+    # From the reset to service.
+    starting = mode == Mode.STARTING
+    yield from chain.leads("starting goes on", starting,
+        one_of(mode, Mode.STARTING, Mode.RUNNING, Mode.STOPPING, Mode.STOPPED),
+    )  # fmt: skip
+    preparing = both(starting, shutdown != Shutdown.IMMEDIATE)
+    yield chain.can("service can be opened", both(preparing, idle, is_gone), "started")
+    if not system.profile.auxiliaries_while_running:
+        yield chain.can("who prepares too long can be ended", both(preparing, lives), "kill", "kill_stuck")
+        decided = ("reap_clean", "reap_crash", "reap_clean_without_a_slot", "reap_crash_without_a_slot")
+        yield chain.can("who has prepared can be reaped", both(preparing, idle, is_dead), *decided)
+
+
+def _reset_comes(chain: _Chain) -> Iterator[Obligation]:
+    yield chain.can("a child being launched can be done with", both(in_business, launching != no_slot), "fork_fails")
     # From the crash until everybody is gone.
     yield chain.can("whoever lives can be ended", both(ending, is_waited_for, lives), "kill", "kill_stuck")
     reaped = ("reap_book_keeping", "reap_book_keeping_without_a_slot")
@@ -115,24 +136,14 @@ def _restart(chain: _Chain) -> Iterator[Obligation]:
         yield chain.can(f"when they are gone {then} can be taken", stage, then)
     at_the_end = both(ending, shutdown == Shutdown.IMMEDIATE, is_gone)
     yield chain.can("when all are gone an immediate shutdown can end", at_the_end, "stop")
-    # From there to the reset, and to service.
+    # From there to the reset.
     yield chain.can("the reset can be made", both(mode == Mode.RESETTING, shutdown == Shutdown.NONE), "reset")
     yield chain.can(
         "a shutdown can end instead", both(mode == Mode.RESETTING, shutdown != Shutdown.NONE, is_gone), "stop"
     )
-    starting = mode == Mode.STARTING
     yield from chain.leads("the reset is to come until it is made", mode == Mode.RESETTING,
         one_of(mode, Mode.RESETTING, Mode.STARTING, Mode.STOPPED),
     )  # fmt: skip
-    yield from chain.leads("starting goes on", starting,
-        one_of(mode, Mode.STARTING, Mode.RUNNING, Mode.STOPPING, Mode.STOPPED),
-    )  # fmt: skip
-    preparing = both(starting, shutdown != Shutdown.IMMEDIATE)
-    yield chain.can("service can be opened", both(preparing, idle, is_gone), "started")
-    if not system.profile.auxiliaries_while_running:
-        yield chain.can("who prepares too long can be ended", both(preparing, lives), "kill", "kill_stuck")
-        decided = ("reap_clean", "reap_crash", "reap_clean_without_a_slot", "reap_crash_without_a_slot")
-        yield chain.can("who has prepared can be reaped", both(preparing, idle, is_dead), *decided)
     # The helpful actions help.
     for action, result in (
         ("kill", phase[c] == Phase.EXITED),
@@ -147,8 +158,6 @@ def _restart(chain: _Chain) -> Iterator[Obligation]:
         ("stop", mode == Mode.STOPPED),
     ):  # fmt: skip
         yield from chain.leads(f"{action} helps", phase[nobody] == Phase.NONE, result, only=action)
-    crash = phase[nobody] == Phase.NONE
-    yield from chain.leads("a crash starts recovery", crash, mode == Mode.STOPPING, only="reap_crash")
 
 
 def _ends_with_the_supervisor(chain: _Chain) -> Iterator[Obligation]:

@@ -94,6 +94,7 @@ CONTROLS = {
     # About the switch.
     "armed_exit_triggers_recovery": STATUS_ALONE,
     "decision_is_exact": STATUS_ALONE,
+    "the_status_decides_where_there_is_no_slot": planted(reap_clean_without_a_slot=without("the decision")),
     "held_resource_never_looks_clean": planted(disarm=without("first everything is given back")),
     "orderly_exit_never_alarms": planted(disarm=writing(flag[slot_of[c]].becomes(OTHER))),
     "recovery_starts_only_for_a_crash": planted(notice=without("whatever its status, it is a crash")),
@@ -169,6 +170,7 @@ CONTROLS = {
     ),
     # About whole runs.
     "armed_exit_leads_to_restart": planted(kill_stuck=dropped),
+    "crash_leads_to_reset": planted(all_gone=dropped),
     "supervisor_death_ends_children": line(start=(Step.CHECK, Step.ASK, Step.HOOK)),
 }  # fmt: skip
 
