@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
-from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, Kind, Profile, Step
+from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, InAnotherProcess, Kind, Profile, Step
 from armed_model.system import (
     ACTIVE,
     CHILD,
@@ -307,7 +307,7 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
                 c,
                 both(
                     phase[c] == Phase.EXITED,
-                    either(after(phase[c]) == Phase.NONE, unchanged(phase)),
+                    either(after(phase[c]) == Phase.NONE, *([unchanged(phase)] if profile.early_notice else [])),
                     either(negate(status_is_clean(c)), both(slot_of[c] != no_slot, negate(slot_is_clean))),
                 ),
             ),
@@ -444,6 +444,12 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         "failure ends the server"
     )
     prepared = [] if profile.auxiliaries_while_running else [negate(exists_c)]
+    refused = both(mode == Mode.STOPPING, after(kind[c]) == Kind.DEAD_END)
+    prepares = both(mode == Mode.STARTING, after(kind[c]) == Kind.AUXILIARY)
+    in_recovery = [
+        *([refused] if profile.dead_ends_in_recovery else []),
+        *([prepares] if profile.auxiliaries_while_starting else []),
+    ]
     return (
         Property(
             "no_start_during_recovery",
@@ -457,6 +463,16 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                     both(is_assigned, one_of(after(launching_as), *profile.looked_at)),
                 )
             ),
+            cites=("C5",),
+        ),
+        Property(
+            "recovery_starts_nobody_else",
+            "While recovery is under way no child starts but dead-end ones before the reset, where clients get "
+            "them then, and auxiliary ones after it, where those prepare.",
+            Claim.STEP,
+            over=(c,),
+            premise=both(under_way, is_forked),
+            conclusion=either(*in_recovery),
             cites=("C5",),
         ),
         Property(
@@ -573,7 +589,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
     is_no_copy_back = [after(flag[s]) != clean[s]] if profile.clean_word is CleanWord.FRESH else []
     match profile.allocation:
         case Allocation.SHARED:
-            looks_free = flag[s] == UNUSED
+            looks_free = exists(r, both(flag[s] == UNUSED, r != no_slot, owner[r] == nobody))
         case Allocation.PRIVATE:
             looks_free = negate(in_use[s])
         case Allocation.PRIVATE_THEN_SHARED:
@@ -935,7 +951,8 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
         Property(
             "nobody_is_ended_without_a_reason",
             "The supervisor ends a child only after a crash, in an immediate shutdown, or when preparing a new "
-            "generation has taken too long; and the status is not a clean one.",
+            "generation has taken too long, and a stuck one only where SIGKILL follows; and the status is not a clean "
+            "one.",
             Claim.STEP,
             over=(c,),
             premise=supervisor_kills,
@@ -944,6 +961,7 @@ def _about_single_steps(profile: Profile) -> tuple[Property, ...]:
                 mode != Mode.DEAD,
                 negate(after(status_is_clean(c))),
                 negate(after(orderly[c])),
+                *([] if profile.kills_stuck else [phase[c] != Phase.STUCK]),
             ),
             cites=("C5",),
             of_the_model=True,
@@ -1120,6 +1138,11 @@ def sometimes(profile: Profile) -> dict[str, Term]:
         **{f"shutdown asked for: {each.value}": shutdown == each for each in Shutdown},
         **{f"a slot is {each.value}": slot_says(profile, each, s) for each in states},
         "a child serves while the switch is off": both(phase[c] == Phase.SERVING, negate(armed[c])),
+        **(
+            {"who has no slot serves, and holds": both(phase[c] == Phase.SERVING, holds[c], slot_of[c] == no_slot)}
+            if profile.engages_once and Kind.AUXILIARY not in profile.with_a_slot
+            else {}
+        ),
         "a child has left in the orderly way with a status that is not clean": both(
             orderly[c], negate(status_is_clean(c))
         ),
@@ -1138,6 +1161,9 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
             "a cancel request finds that the process is gone": both(request == Request.MATCHED, over),
             "a cancel request finds that the entry is gone": both(request == Request.OPENED, over),
         }
+    if environment == "+grandchild" and profile.in_another_process is InAnotherProcess.NOTHING:
+        late = both(copy_gives, copy_of == nobody, negate(after(copy_gives)), unchanged(copy_slot))
+        return {"a grandchild gives back after its parent was reaped": late}
     if environment != "calm":
         return {}
     fails, takes = both(negate(failed[c]), after(failed[c])), both(negate(holds[c]), after(holds[c]))

@@ -63,7 +63,7 @@ class Fate(enum.Enum):
     @property
     def killed(self) -> bool:
         """Whether somebody has noticed."""
-        return self not in (Fate.EQUIVALENT, Fate.OPEN, Fate.SURVIVED)
+        return self not in (Fate.EQUIVALENT, Fate.ABSENT, Fate.OPEN, Fate.SURVIVED)
 
 
 @dataclass(frozen=True)
@@ -429,15 +429,11 @@ def _as_searched(old: Action, new: Action) -> Action:
 
 
 def _with_line(this: Original, line: Profile, place: Place, before: Baseline) -> Mutated | None:
+    """Change the system, and hold it to what is claimed of the profile as it stands."""
     system = System(line, place[1])
-    claims = {each.name: each for each in properties(line) if not each.out_of_scope}
-    if (
-        [*map(definition, system.actions)] == [*map(definition, this.system.actions)]
-        and {*claims} == {*this.claims}
-        and all(each.claim.z3.eq(this.claims[name].claim.z3) for name, each in claims.items())
-    ):
+    if [*map(definition, system.actions)] == [*map(definition, this.system.actions)]:
         return None
-    return Mutated(place, system, claims, before.proved & {*claims})
+    return Mutated(place, system, dict(this.claims), before.proved)
 
 
 def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
@@ -455,8 +451,10 @@ def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
             if mutant.what is What.ACTION and mutant.instead is not None and name == f"action: {mutant.instead.name}":
                 continue
             kind, _, rest = name.partition(": ")
-            if kind == "action" and (rest not in now or now[rest] is not _same(this, rest)):
-                to_reach[name] = _enabled(now[rest]) if rest in now else Sought((), either(), True)
+            if kind == "action" and rest not in now:
+                continue  # a changed line of a profile does without it: who else notices?
+            if kind == "action" and now[rest] is not _same(this, rest):
+                to_reach[name] = _enabled(now[rest])
             elif kind == "premise" and here.claims.get(rest) is not this.claims[rest]:
                 to_reach[name] = own.get(rest, Sought((), either(), True))
             else:
@@ -481,7 +479,7 @@ def _search_all(mutant: Mutant, here: Mutated, before: Baseline) -> Judgement:
     if mutant.what is not What.ROW:
         for size in (SIZES[0], SIZES[2]):
             instance = _instance(mutant, here, size)
-            for claim in leads_to(here.system.profile):
+            for claim in leads_to(this.system.profile):
                 if claim.name in before.comes and (run := _lasso(instance, claim)) is not None:
                     return _judgement(mutant, here, Fate.LASSO, [claim.name], run=run, size=size)
     for size, seen in searches.items():

@@ -58,8 +58,8 @@ class Report:
 
     @property
     def survivors(self) -> tuple[Judgement, ...]:
-        """The mutants that nobody notices, and those that are open: there must be none."""
-        return tuple(each for each in self.judgements if each.fate in (Fate.SURVIVED, Fate.OPEN))
+        """The mutants that are neither killed nor equivalent: there must be none."""
+        return tuple(each for each in self.judgements if not each.fate.killed and each.fate is not Fate.EQUIVALENT)
 
     @property
     def kills(self) -> dict[str, Kills]:

@@ -110,6 +110,7 @@ CONTROLS = {
     "who_is_not_there_is_blank": planted(reap_clean=leaving("status")),
     # About recovery.
     "no_start_during_recovery": planted(assign=without("no child starts in memory that is in doubt")),
+    "recovery_starts_nobody_else": planted(fork_auxiliary=without("when auxiliary children start")),
     "reset_only_when_alone": planted(all_gone=without("memory is not made anew under anybody's feet")),
     "reset_is_fresh": planted(reset=leaving("torn")),
     "torn_memory_is_not_served": STATUS_ALONE,
