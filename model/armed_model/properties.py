@@ -1194,7 +1194,7 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
             every["who has no slot gives back"] = both(gives, slot_of[c] == no_slot)
         if Step.HOOK_DISARM in profile.start:
             every["a hook that disarms runs after one that gives back has failed"] = both(
-                failed[c], armed[c], negate(after(armed[c])), unchanged(phase[c])
+                failed[c], holds[c], armed[c], negate(after(armed[c])), unchanged(phase[c])
             )
         return every
     return {

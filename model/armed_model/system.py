@@ -1019,8 +1019,13 @@ def _no_grandchild() -> tuple[Update, ...]:
 
 
 def _grandchild(profile: Profile) -> tuple[Action, ...]:
-    """One grandchild at a time: a copy of a child, with what the child would do on its way out."""
+    """One grandchild at a time: a copy of a child, with what the child would do on its way out.
+
+    Raises ValueError where tokens are to be wiped that are not there.
+    """
     wiped = profile.in_another_process is InAnotherProcess.TOKEN_IS_WIPED
+    if wiped and profile.engages_once:
+        raise ValueError("who engages once writes a constant, and has no token that could be wiped")
     stops = profile.in_another_process is InAnotherProcess.GIVE_CHECKS_PID
     knows = [(copy_token != UNUSED).because("without a token nothing is given back nor disarmed")] if wiped else []
     there = (copy_slot != no_slot).because("there is a grandchild")
