@@ -37,7 +37,7 @@ from typing import Final, TypeVar
 from armed.errors import AlreadyArmed, ArmedError, ForeignProcess, NotArmed, StillArmed, WrongThread
 from armed.slots import active_word
 
-__all__ = ["Engager"]
+__all__ = ["Engager", "WithoutSlot"]
 
 T = TypeVar("T")
 _MADV_WIPEONFORK: Final = 18  # Linux 4.14; the mmap module has no name for it
@@ -274,6 +274,16 @@ class Engager:
                 return
             frame = frame.f_back
         raise SystemExit(1)
+
+
+class WithoutSlot(Engager):
+    """What a child without a slot gets as `me`: there is no switch to arm, and nothing is taken."""
+
+    __slots__ = ()
+
+    def engage(self) -> Engager:
+        """Raise `NotArmed`."""
+        raise NotArmed("this child has no slot, so nothing would notice its end: take shared resources in others")
 
 
 _UNKNOWN_FAILURE: Final = RuntimeError("a take or a give-back was interrupted")

@@ -36,7 +36,17 @@ class InUse(ArmedError):
 
 
 class StartupFailed(ArmedError):
-    """`make_shared` raised; no child is left. The exception it raised is the cause of this one.
+    """A generation could not be made; no child is left.
+
+    `make_shared` raised, and the exception it raised is the cause of this one; or the `startup` child failed once more
+    than `restart_limit` allows. `events` is what happened until then and was not returned by any call.
+    """
+
+    events: tuple[Event, ...] = ()
+
+
+class RecoveryLimit(ArmedError):
+    """There were more recoveries than `restart_limit` allows: the supervisor has stopped, and no child is left.
 
     `events` is what happened until then and was not returned by any call.
     """

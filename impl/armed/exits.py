@@ -70,6 +70,10 @@ class Watch:
         """Return the pidfds of dead children, after `timeout` seconds (rounded up to a millisecond) at the latest."""
         return [pidfd for pidfd, _ in self._epoll.poll(min(max(timeout, 0.0), _LONGEST_WAIT))]
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a child has died."""
+        return self._epoll.fileno()
+
     def remove(self, pidfd: int) -> None:
         """Stop watching. Harmless when repeated, as after an exception that came in the middle."""
         if pidfd in self._pidfds:

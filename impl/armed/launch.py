@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from armed.engagement import UNINTERRUPTED, Engager
+from armed.engagement import UNINTERRUPTED, Engager, WithoutSlot
 from armed.exits import Lifeline, Watch
 
 __all__ = ["Launch", "flush_standard_streams", "run_child", "signals_blocked"]
@@ -29,7 +29,7 @@ class Launch:
     target: Callable[..., object]
     args: tuple[Any, ...]
     shared: Any
-    slot: int
+    slot: int  # 0: none
     generation: int
     word: memoryview
     token: int
@@ -83,7 +83,8 @@ def _be_child(launch: Launch) -> int:
     try:
         launch.lifeline.hold()  # its write end was closed by the hook on fork
         launch.watch.close()
-        engager = Engager(launch.slot, launch.generation, launch.word, launch.token)
+        me = Engager if launch.slot else WithoutSlot
+        engager = me(launch.slot, launch.generation, launch.word, launch.token)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()

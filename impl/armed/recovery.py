@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import inspect
 import math
 import signal
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,28 +32,47 @@ class Mode(enum.Enum):
     RUNNING = "running"
     STOPPING = "stopping"  # a child crashed, or closing took too long: the others are made to end
     RESETTING = "resetting"  # all are gone; the next generation is being made
-    STARTING = "starting"  # it is made and not yet served
+    STARTING = "starting"  # it is made and not yet served: the startup child prepares it
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generation:
     """All that recovery makes anew. `shared` is what `make_shared` answered, for every child of the generation."""
 
     number: int
     slots: SlotTable
     shared: Any
+    cleanup: Iterator[Any]  # what is left of make_shared where it is a generator function; else nothing
+
+    def retire(self) -> None:
+        """Free what was made: nobody is left who uses it. Harmless when repeated.
+
+        An exception of make_shared's clean-up is told in a `RuntimeWarning`: there is nothing that it could stop.
+        """
+        self.slots.close()
+        try:
+            for _ in self.cleanup:
+                raise RuntimeError("make_shared yielded more than once")
+        except Exception as error:
+            warnings.warn(
+                f"make_shared raised {error!r}, cleaning up after generation {self.number}", RuntimeWarning, 2
+            )
 
 
 def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
     """Make shared objects and a slot table from nothing. Raises `StartupFailed` when make_shared raises."""
+    cleanup: Iterator[Any] = iter(())
     try:
         shared = None if make_shared is None else make_shared()
+        if inspect.isgenerator(shared):
+            cleanup = shared
+            shared = next(cleanup)
     except Exception as error:
         raise StartupFailed(
             f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
         ) from error
-    return Generation(number, SlotTable(size), shared)
+    return Generation(number, SlotTable(size), shared, cleanup)
 
 
 @dataclass(frozen=True)
@@ -61,11 +82,12 @@ class Deadlines:
     ask_at: float = math.inf  # closing: who is still there is asked again to end
     stop_at: float = math.inf  # closing: who is still there is stopped
     kill_at: float = math.inf  # who did not stop is killed
+    startup_at: float = math.inf  # the startup child has had its time
 
     @property
     def next(self) -> float:
         """The nearest one."""
-        return min(self.ask_at, self.stop_at, self.kill_at)
+        return min(self.ask_at, self.stop_at, self.kill_at, self.startup_at)
 
 
 NEVER: Final = Deadlines()

@@ -16,6 +16,8 @@ import contextlib
 import enum
 import inspect
 import itertools
+import logging
+import math
 import os
 import re
 import reprlib
@@ -24,11 +26,12 @@ import signal
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from threading import get_ident
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TextIO
 
 from armed import exits, recovery
 from armed.errors import (
@@ -39,16 +42,28 @@ from armed.errors import (
     InUse,
     LostAtEnd,
     NotRunning,
+    RecoveryLimit,
     SlotsExhausted,
     StartupFailed,
     Unsupported,
 )
 from armed.exits import Lifeline, Watch, check_seconds
+from armed.journal import Journal
 from armed.launch import Launch, flush_standard_streams, run_child, signals_blocked
-from armed.recovery import NEVER, Deadlines, Mode, begin_generation
+from armed.recovery import NEVER, Deadlines, Generation, Mode, begin_generation
 from armed.slots import SlotTable, check_size
 
-__all__ = ["Child", "Decision", "Event", "EventKind", "Outcome", "Supervisor", "decide"]
+__all__ = ["Child", "Decision", "Event", "EventKind", "Kind", "Outcome", "Supervisor", "decide"]
+
+_LOG: Final = logging.getLogger("armed")
+
+
+class Kind(enum.Enum):
+    """What a child is for."""
+
+    WORKER = "worker"  # has a slot
+    STARTUP = "startup"  # prepares a generation before it is served; no slot
+    DEAD_END = "dead-end"  # says no, and ends; no slot
 
 
 class Decision(enum.Enum):
@@ -58,14 +73,16 @@ class Decision(enum.Enum):
     CRASH = "crash"
 
 
-def decide(status: int, word: int, token: int) -> Decision:
+def decide(status: int, word: int, token: int, kind: Kind = Kind.WORKER) -> Decision:
     """Decide about a death: clean iff the status is 0 or 1 and the slot holds exactly its clean value.
 
     `status` as `exit_status` gives it, `word` as read at the release, `token` the clean value of that assignment.
     Exit status 1 alone is no crash: it is an error that the child survived to report, and gave back what it held.
-    Source: claims C1, C2 and C15; PostgreSQL's CleanupBackend.
+    Where there is no slot the status decides; a startup child that says 1 has prepared nothing.
+    Source: claims C1, C2, C9 and C15; PostgreSQL's CleanupBackend and HandleChildCrash.
     """
-    return Decision.CLEAN if status in (0, 1) and word == token else Decision.CRASH
+    clean = (0,) if kind is Kind.STARTUP else (0, 1)
+    return Decision.CLEAN if status in clean and (kind is not Kind.WORKER or word == token) else Decision.CRASH
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ class Outcome:
 
     decision: Decision
     status: int  # n for exit(n), -n for a death by signal n, or armed.exits.UNKNOWN
-    slot_word: int  # as read at the release
+    slot_word: int  # as read at the release; 0 where there was no slot
 
     @property
     def lost(self) -> bool:
@@ -84,13 +101,16 @@ class Outcome:
 
 @dataclass(eq=False)
 class Child:
-    """A child, alive or dead. `outcome` is None until it is reaped."""
+    """A child, alive or dead. `outcome` is None until it is reaped; `slot` is 0 where it has none."""
 
     pid: int
     slot: int
     generation: int
     args: tuple[Any, ...]
+    kind: Kind = Kind.WORKER
+    restarts: Child | None = field(default=None, repr=False)  # the child whose work this one began anew
     outcome: Outcome | None = field(default=None, init=False)
+    _target: Callable[..., object] | None = field(default=None, repr=False)  # where it is to be started again
     _token: int = field(default=0, repr=False)
     _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
 
@@ -99,7 +119,12 @@ class Child:
 class _Start:
     """A start that is under way, or was cut short: all that is needed to undo it."""
 
+    target: Callable[..., object]
     args: tuple[Any, ...]
+    kind: Kind = Kind.WORKER
+    again: bool = False
+    restarts: Child | None = None
+    prelude: Callable[[], object] | None = None
     slot: int = 0
     token: int = 0
     pids: list[int] = field(default_factory=list)  # what fork answered
@@ -108,13 +133,18 @@ class _Start:
 
 
 class EventKind(enum.Enum):
-    """What happened. A recovery is crashed, stopping, then lost or exited for each other child, reset, running."""
+    """What happened. A recovery is crashed, stopping, then lost or exited for each other child, reset, running.
+
+    With a startup child, reset, startup, exited, running; or crashed, and the recovery begins anew.
+    """
 
     STARTED = "started"
+    STARTUP = "startup"  # a startup child was started
     EXITED = "exited"  # decided clean
     CRASHED = "crashed"  # the death that started a recovery, or that spoilt an orderly close
     STOPPING = "stopping"  # whoever is left is made to end
     LOST = "lost"  # decided a crash when the others were being stopped already
+    LIMIT = "limit"  # patience is over: with who did not stop, with a startup child (SIGKILL), with recoveries
     RESET = "reset"  # a new generation has been made
     RUNNING = "running"  # children are started again
     CLOSING = "closing"
@@ -122,6 +152,7 @@ class EventKind(enum.Enum):
 
 
 _ENDS = (EventKind.EXITED, EventKind.CRASHED, EventKind.LOST)
+_ALARMING = (EventKind.CRASHED, EventKind.LOST, EventKind.LIMIT)
 
 
 @dataclass(frozen=True)
@@ -135,15 +166,21 @@ class Event:
     generation: int
     child: Child | None = None
 
+    @property
+    def is_end(self) -> bool:
+        """Whether a child has ended."""
+        return self.kind in _ENDS
+
     def __repr__(self) -> str:
         """Say what happened; the outcome is left out where it came later."""
-        child = "" if self.child is None else f", {_name(self.child, with_end=self.kind in _ENDS)}"
+        child = "" if self.child is None else f", {_name(self.child, with_end=self.is_end)}"
         return f"<Event {self.kind.value}, generation {self.generation}{child}>"
 
 
 def _name(child: Child, with_end: bool = True) -> str:
     end = f", status {child.outcome.status}" if with_end and child.outcome is not None else ""
-    return f"child {child.pid} in slot {child.slot} with args {reprlib.repr(child.args)}{end}"
+    place = f"child {child.pid} in slot {child.slot}" if child.slot else f"{child.kind.value} child {child.pid}"
+    return f"{place} with args {reprlib.repr(child.args)}{end}"
 
 
 def _lost_in(events: Iterable[Event]) -> str:
@@ -155,29 +192,63 @@ def _lost_in(events: Iterable[Event]) -> str:
 class Supervisor:
     """Starts children that share memory, and recovers when one of them dies armed.
 
-    slots        how many children there can be at once, 1 to 2**20
-    make_shared  makes what the children share, from nothing: called now, and once in each recovery, in this process.
-                 Its answer goes to every child of that generation; let it make locks, memory and queues anew
-    stop_after   seconds that a child has from SIGQUIT to SIGKILL
+    slots          how many workers there can be at once, 1 to 2**20
+    make_shared    makes what the children share, from nothing: called now, and once in each recovery, in this process.
+                   Its answer goes to every child of that generation; let it make locks, memory and queues anew. A
+                   generator function yields it once, and cleans up after the yield when the generation is gone
+    startup        prepares a generation before it is served: startup(me, shared, previous), in a child of its own
+                   without a slot, now and in each recovery. `previous` is what the generation before it shared, None at
+                   first: the only place where that may be read. To fail, it raises or exits with a status but 0: then
+                   there is another recovery
+    startup_limit  seconds that it has
+    stop_after     seconds that a child has from SIGQUIT to SIGKILL
+    restart_limit  (n, seconds): that many recoveries in that time, and no more; None: any number
+    dead_end       says no where no slot is free: dead_end(*args), in a child without a slot, with the arguments of the
+                   start that found none, instead of `SlotsExhausted`
+    on_event       called with each event when it is told, in this process; what it raises is logged
+    journal        a path or a text stream, to which each event is written as a line of JSON (`armed.journal`)
+
+    Each event is logged, too (`logging.getLogger("armed")`).
 
     Leave its children to it: an exit status that a wait() of the program's own takes away is counted as a crash (status
     -127), with a `RuntimeWarning`.
 
-    Raises `StartupFailed` if make_shared raises, `Unsupported` on other systems than Linux 5.6 or later and while
-    SIGCHLD is ignored, `ValueError` and `TypeError` for arguments that are none.
+    Raises `StartupFailed` if make_shared or the startup child fails, `Unsupported` on other systems than Linux 5.6 or
+    later and while SIGCHLD is ignored, `ValueError` and `TypeError` for arguments that are none.
     """
 
     _pid = 0  # for __del__, if __init__ raises
 
     def __init__(
-        self, slots: int = 64, make_shared: Callable[[], Any] | None = None, *, stop_after: float = 5.0
+        self,
+        slots: int = 64,
+        make_shared: Callable[[], Any] | None = None,
+        *,
+        startup: Callable[..., object] | None = None,
+        startup_limit: float = 60.0,
+        stop_after: float = 5.0,
+        restart_limit: tuple[int, float] | None = (5, 60.0),
+        dead_end: Callable[..., object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        journal: str | os.PathLike[str] | TextIO | None = None,
     ) -> None:
         _require_linux()
         _require_exit_statuses()
         self._size = check_size("slots", slots)
-        self._make_shared = _check_make_shared(make_shared)
+        self._make_shared = _check_callable("make_shared", make_shared, "return what is to be shared", generators=True)
+        self._startup = _check_callable("startup", startup, "call asyncio.run() or the loop inside it")
+        self._startup_limit = check_seconds("startup_limit", startup_limit)
         self._stop_after = check_seconds("stop_after", stop_after)
+        self._restart_limit = _check_limit(restart_limit)
+        self._dead_end = _check_callable("dead_end", dead_end, "call asyncio.run() or the loop inside it")
+        self._on_event = _check_callable("on_event", on_event, "schedule it, and return")
         self._mode = Mode.RESETTING
+        self._previous: Generation | None = None  # served last; kept for the startup child
+        self._is_prepared = self._startup is None
+        self._recovered_at: dict[int, float] = {}  # when the last generations ended, on the clock of time.monotonic
+        self._reset_of = 1  # the generation whose reset was noted last; the first has none
+        self._again: dict[Child, None] = {}  # whose work is to be begun anew
+        self._counts: Counter[str] = Counter()
         self._children: dict[int, Child] = {}  # by pidfd: those not reaped yet
         self._deadlines = NEVER
         self._events: dict[Event, None] = {}  # not returned yet, in order; what is noted twice is there once
@@ -192,9 +263,17 @@ class Supervisor:
             self._lifeline = Lifeline()
             undo.callback(self._lifeline.close)
             self._watch = Watch()
+            undo.callback(self._watch.close)
+            self._journal = None if journal is None else Journal(journal)
             undo.pop_all()
         self._pid = os.getpid()
-        self._mode = Mode.RUNNING
+        self._mode = Mode.STARTING if self._startup else Mode.RUNNING
+        try:
+            while self._mode is not Mode.RUNNING:
+                self._turn(float("inf"))
+        except BaseException:
+            self._end_all()
+            raise
 
     @property
     def mode(self) -> Mode:
@@ -212,12 +291,39 @@ class Supervisor:
         return self._generation.slots
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many events of each kind have been told, by their kinds' values."""
+        return dict(self._counts)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a child has died: then, and after `due_in`, call step(0).
+
+        For selectors and event loops, which are not to read from it.
+        """
+        self._require_open()
+        return self._watch.fileno()
+
+    def due_in(self) -> float | None:
+        """Return the seconds until there is something to do for `step` even if no child dies; None: nothing."""
+        self._require_open()
+        if self._events or self._again or self._starts or (not self._children and self._is_recovering()):
+            return 0.0
+        due = self._deadlines.next
+        return None if due == float("inf") else max(due - time.monotonic(), 0.0)
+
+    @property
     def children(self) -> tuple[Child, ...]:
         """The children that are not reaped yet, oldest first."""
         return tuple(self._children.values())
 
-    def start(self, target: Callable[..., object], *args: object) -> Child:
+    def start(self, target: Callable[..., object], *args: object, restart: bool = False) -> Child:
         """Start a child that calls target(me, shared, *args), `me` being its `Engager`.
+
+        With `restart`, it is started again in the next generation if its work was lost in a recovery: the new child's
+        `restarts` is the old one. Its work is begun anew; what it had done and undone is its own to find out.
+
+        Where no slot is free and the supervisor has a `dead_end`, that is called in a child of its own instead, whose
+        slot is 0.
 
         Raises `SlotsExhausted`, `NotRunning` during recovery and closing, `Closed`, `InUse`, `Unsupported` while
         SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target, such as a generator
@@ -225,14 +331,15 @@ class Supervisor:
         armed already or somebody else has taken its exit status, there is a crashed event. After an exception of a
         signal handler either nothing is left, too, or the child is one of `children` and has a started event.
         """
-        return self._start(target, args, None)
+        return self._start(target, args, None, restart=restart)
 
     def step(self, timeout: float) -> list[Event]:
         """Wait for something to happen, `timeout` seconds at most; act on it and return what happened, oldest first.
 
         An event that was not returned yet is returned at once. Recovery advances in here, and calls make_shared.
-        Raises `StartupFailed` if that raises (then the supervisor has stopped and no child is left), `Closed`, `InUse`,
-        and `OSError` when the system refuses memory for the next generation: call it again.
+        Raises `StartupFailed` if that raises or the startup child fails too often, `RecoveryLimit` if there were too
+        many recoveries (then the supervisor has stopped and no child is left), `Closed`, `InUse`, and `OSError` when
+        the system refuses memory for the next generation, or a child that is to start again: call it again.
         """
         deadline = time.monotonic() + check_seconds("timeout", timeout)
 
@@ -283,6 +390,8 @@ class Supervisor:
         if self._mode is Mode.RUNNING:
             now = time.monotonic()
             self._deadlines = Deadlines(ask_at=now, stop_at=min(now + timeout, self._deadlines.stop_at))
+        elif self._mode is Mode.STARTING:  # the startup child prepares what nobody will use
+            self._stop_children()
         while self._children:
             self._turn(float("inf"))
         if self.mode is not Mode.STOPPED:  # a signal handler may have closed it meanwhile
@@ -293,6 +402,7 @@ class Supervisor:
         if self._crashed_while_closing:
             crash = CrashWhileClosing(f"a child crashed while closing, all have ended: {_lost_in(events)}")
             crash.events = tuple(events)
+            self._tell(events)
             raise crash
 
     def __enter__(self) -> Supervisor:
@@ -321,32 +431,39 @@ class Supervisor:
     def __del__(self) -> None:
         if self._pid == os.getpid() and self._mode is not Mode.STOPPED:
             self._shut()
+            self._tell(())
             warnings.warn(f"{self!r} was never closed: use `with`, or close()", ResourceWarning, 2, self)
 
     # Starting.
 
     def _start(
-        self, target: Callable[..., object], args: tuple[object, ...], prelude: Callable[[], object] | None
+        self,
+        target: Callable[..., object],
+        args: tuple[object, ...],
+        prelude: Callable[[], object] | None,
+        restart: bool = False,
     ) -> Child:
         if not callable(target):
             raise TypeError(f"a target is called with (me, shared, *args), this is a {type(target).__qualname__}")
         _refuse_deferred("target", target, "call asyncio.run() or the loop inside it")
         with self._one_thread():
-            return self._fork(target, args, prelude)
+            self._require_open()
+            if self._mode is not Mode.RUNNING or self._is_closing:
+                what = "closing" if self._is_closing else self._mode.value
+                raise NotRunning(f"no child is started while {what}: step() until there is a running event")
+            try:
+                return self._fork(_Start(target, args, again=restart, prelude=prelude))
+            except SlotsExhausted:
+                if self._dead_end is None:
+                    raise
+            return self._fork(_Start(_WithoutAccess(self._dead_end), args, Kind.DEAD_END))
 
-    def _fork(
-        self, target: Callable[..., object], args: tuple[object, ...], prelude: Callable[[], object] | None
-    ) -> Child:
-        self._require_open()
+    def _fork(self, start: _Start) -> Child:
         _require_exit_statuses()
-        if self._mode is not Mode.RUNNING or self._is_closing:
-            what = "closing" if self._is_closing else self._mode.value
-            raise NotRunning(f"no child is started while {what}: step() until there is a running event")
         flush_standard_streams()
-        start = _Start(args)
         self._starts.append(start)
         try:
-            return self._begin(start, target, prelude)
+            return self._begin(start)
         except SlotsExhausted:
             self._starts.remove(start)
             raise
@@ -356,7 +473,7 @@ class Supervisor:
             self._undo_starts()
             raise
 
-    def _begin(self, start: _Start, target: Callable[..., object], prelude: Callable[[], object] | None) -> Child:
+    def _begin(self, start: _Start) -> Child:
         """Fork and record the child. Where an exception comes, at any bytecode, `start` tells what is to be undone.
 
         Signals are blocked for the child's sake. Here that keeps handlers out only while there is one thread: another
@@ -364,20 +481,25 @@ class Supervisor:
         """
         generation = self._generation
         with signals_blocked() as mask:
-            start.slot, start.token = slot, token = generation.slots.assign()
+            if start.kind is Kind.WORKER:
+                start.slot, start.token = generation.slots.assign()
+            slot, token = start.slot, start.token
             # One call of C code forks and records the answer.
             start.pids.extend(itertools.starmap(os.fork, ((),)))
             if start.pids[0] == 0:
-                word = generation.slots.view(slot)
+                word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
                 run_child(
                     Launch(
-                        target, start.args, generation.shared, slot, generation.number, word, token,
-                        self._lifeline, self._watch, mask, prelude,
+                        start.target, start.args, generation.shared, slot, generation.number, word, token,
+                        self._lifeline, self._watch, mask, start.prelude,
                     )
                 )  # fmt: skip
-            start.child = child = Child(start.pids[0], slot, generation.number, start.args, token)
+            start.child = child = Child(
+                start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
+                start.target if start.again else None, token,
+            )  # fmt: skip
             pidfd = self._watch.add(child.pid)
-            self._note(EventKind.STARTED, child)
+            self._note(EventKind.STARTUP if start.kind is Kind.STARTUP else EventKind.STARTED, child)
             self._children[pidfd] = child
             self._starts.remove(start)
         return child
@@ -408,11 +530,12 @@ class Supervisor:
     def _undo(self, start: _Start) -> None:
         if not start.pids:
             return
-        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, start.token)
-        self._events.pop(Event(EventKind.STARTED, child.generation, child), None)
+        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, _token=start.token)
+        for kind in (EventKind.STARTED, EventKind.STARTUP):
+            self._events.pop(Event(kind, child.generation, child), None)
         if start.status is None:
             start.status = exits.end(child.pid)
-        if self._mode is not Mode.STOPPED:
+        if self._mode is not Mode.STOPPED and child.slot:
             word = self.slots.word(child.slot)
             if word != start.token or start.status == exits.UNKNOWN:  # it was quick, and armed already
                 self._conclude(child, Outcome(Decision.CRASH, start.status, word))
@@ -445,8 +568,8 @@ class Supervisor:
                 status = exits.observe(pidfd)
                 if status is None:
                     return
-                word = self.slots.word(child.slot)
-                child._end = Outcome(decide(status, word, child._token), status, word)
+                word = self.slots.word(child.slot) if child.slot else 0
+                child._end = Outcome(decide(status, word, child._token, child.kind), status, word)
             self._conclude(child, child._end)
             if self._has_slot(child):
                 self.slots.release(child.slot)
@@ -467,9 +590,13 @@ class Supervisor:
 
     def _conclude(self, child: Child, outcome: Outcome) -> None:
         """Record how a child ended. The first crash stops the others; a second one adds nothing. May be repeated."""
+        if outcome.lost and child._target is not None:
+            self._again[child] = None
         if not outcome.lost:
+            if child.kind is Kind.STARTUP:
+                self._is_prepared = True
             self._note(EventKind.EXITED, child)
-        elif self._mode is Mode.RUNNING or self._culprit is child:
+        elif self._mode in (Mode.RUNNING, Mode.STARTING) or self._culprit is child:
             self._culprit = child
             self._crashed_while_closing = self._is_closing
             self._note(EventKind.CRASHED, child)
@@ -495,12 +622,20 @@ class Supervisor:
             self._deadlines = replace(self._deadlines, ask_at=now + recovery.ASK_AGAIN_AFTER)
         if now >= self._deadlines.stop_at:
             self._stop_children()
+        if now >= self._deadlines.startup_at:
+            self._note(EventKind.LIMIT)
+            recovery.kill(list(self._children))
+            self._deadlines = NEVER
         if now >= self._deadlines.kill_at:
+            if self._children:
+                self._note(EventKind.LIMIT)
             recovery.kill(list(self._children))
             self._lifeline.let_go()  # it ends those, too, whom we have no right to kill
             self._deadlines = NEVER
         if not self._children and self._is_recovering():
             self._reset()
+        if self._again:
+            self._start_again()
 
     def _is_recovering(self) -> bool:
         """Whether there is a next generation to come: none is made once closing has begun."""
@@ -511,23 +646,75 @@ class Supervisor:
         if self._mode is not Mode.STARTING:
             self._mode = Mode.RESETTING
             self._deadlines = NEVER
+            last = self._generation
+            self._require_patience(last.number)
             if not self._lifeline.is_held:
                 self._lifeline.close()
                 self._lifeline = Lifeline()
-            last = self._generation
             try:
                 fresh = begin_generation(last.number + 1, self._size, self._make_shared)
             except StartupFailed as error:
-                self._shut()
-                error.events = tuple(self._events)
-                self._events = {}
-                raise
-            last.slots.close()  # nobody is left who uses it
+                self._give_up(error)
+            # What a startup child failed to prepare is no generation that the next one could read.
+            if self._startup is not None and self._previous is None:
+                self._previous = last
+            else:
+                last.retire()
+            self._is_prepared = self._startup is None
             self._generation = fresh
             self._mode = Mode.STARTING
-        self._note(EventKind.RESET)
+        if self._reset_of != self.generation:
+            self._note(EventKind.RESET)
+            self._reset_of = self.generation
+        if not self._is_prepared:
+            assert self._startup is not None
+            previous = None if self._previous is None else self._previous.shared
+            self._deadlines = Deadlines(startup_at=time.monotonic() + self._startup_limit)
+            self._fork(_Start(self._startup, (previous,), Kind.STARTUP))
+            return
+        if self._previous is not None:
+            self._previous.retire()
+            self._previous = None
+        self._deadlines = NEVER
         self._note(EventKind.RUNNING)
         self._mode = Mode.RUNNING
+
+    def _require_patience(self, ended: int) -> None:
+        """Stop for good if there were too many recoveries, that from the generation `ended` included."""
+        if self._restart_limit is None:
+            return
+        most, seconds = self._restart_limit
+        now = time.monotonic()
+        self._recovered_at = {ended: now} | {n: at for n, at in self._recovered_at.items() if at > now - seconds}
+        if len(self._recovered_at) > most:
+            self._note(EventKind.LIMIT)
+            failed = self._culprit is not None and self._culprit.kind is Kind.STARTUP
+            what = "the startup child failed" if failed else "a child crashed"
+            kind = StartupFailed if failed else RecoveryLimit
+            self._give_up(
+                kind(
+                    f"{what}, the recovery after it would be number {len(self._recovered_at)} in {seconds} seconds, "
+                    f"and restart_limit allows {most}: no child is left; find out why, and make a new Supervisor"
+                )
+            )
+
+    def _give_up(self, error: StartupFailed | RecoveryLimit) -> NoReturn:
+        self._shut()
+        error.events = tuple(self._events)
+        self._tell(error.events)
+        self._events = {}
+        raise error
+
+    def _start_again(self) -> None:
+        """Begin the work anew that was lost. Its new child tells what was begun: nothing is lost or begun twice."""
+        if self._is_closing:
+            self._again.clear()
+        elif self._mode is Mode.RUNNING:
+            for lost in list(self._again):
+                if not any(child.restarts is lost for child in self._children.values()):
+                    assert lost._target is not None
+                    self._fork(_Start(lost._target, lost.args, again=True, restarts=lost))
+                del self._again[lost]
 
     def _note(self, kind: EventKind, child: Child | None = None) -> None:
         self._events[Event(kind, self.generation if child is None else child.generation, child)] = None
@@ -546,6 +733,7 @@ class Supervisor:
                 taken = self._events
                 self._events = {}
                 events = list(taken)
+                self._tell(events)
         except CrashWhileClosing:
             self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
             raise
@@ -555,12 +743,38 @@ class Supervisor:
             raise
         return events
 
+    def _tell(self, events: Iterable[Event]) -> None:
+        """Count, log and write events, and call on_event. What fails there is logged, and changes nothing here."""
+        for event in events:
+            self._counts[event.kind.value] += 1
+            _LOG.log(logging.WARNING if event.kind in _ALARMING else logging.INFO, "%r", event)
+            for tell in (None if self._journal is None else self._journal.write, self._on_event):
+                try:
+                    if tell is not None:
+                        tell(event)
+                except Exception:
+                    _LOG.exception("%r could not be told to %r", event, tell)
+        if self._mode is Mode.STOPPED and self._journal is not None:
+            self._journal.close()
+
+    def _end_all(self) -> None:
+        """Kill and reap whoever is left, and shut."""
+        recovery.kill(list(self._children))
+        self._lifeline.let_go()
+        while self._children:
+            for pidfd in self._watch.wait(math.inf):
+                self._reap(pidfd)
+        self._shut()
+
     def _shut(self) -> None:
         """Free everything; with the lifeline's write end any child still there ends. Each step may be repeated."""
         self._deadlines = NEVER
         self._lifeline.close()
         self._watch.close()
-        self.slots.close()
+        self._again.clear()
+        for generation in (self._previous, self._generation):
+            if generation is not None:
+                generation.retire()
         self._mode = Mode.STOPPED  # last: until then a close begins here again
 
     @contextlib.contextmanager
@@ -621,9 +835,33 @@ def _refuse_deferred(name: str, function: Callable[..., object], remedy: str) ->
             raise TypeError(f"{name} is an async function, whose call does nothing yet: {remedy}")
 
 
-def _check_make_shared(make_shared: Callable[[], Any] | None) -> Callable[[], Any] | None:
-    if make_shared is not None and not callable(make_shared):
-        raise TypeError(f"make_shared is called without arguments, this is a {type(make_shared).__qualname__}")
-    if make_shared is not None:
-        _refuse_deferred("make_shared", make_shared, "return what is to be shared")
-    return make_shared
+def _check_callable(
+    name: str, function: Callable[..., Any] | None, remedy: str, *, generators: bool = False
+) -> Callable[..., Any] | None:
+    if function is not None and not callable(function):
+        raise TypeError(f"{name} is called, this is a {type(function).__qualname__}")
+    if function is not None and not (generators and inspect.isgeneratorfunction(function)):
+        _refuse_deferred(name, function, remedy)
+    return function
+
+
+def _check_limit(limit: tuple[int, float] | None) -> tuple[int, float] | None:
+    if limit is None:
+        return None
+    try:
+        most, seconds = limit
+    except (TypeError, ValueError):
+        raise TypeError(f"restart_limit is {limit!r}: give (number of recoveries, seconds), or None") from None
+    if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+        raise ValueError(f"restart_limit is {limit!r}: its first member is how many recoveries, 0 or more")
+    return most, check_seconds("restart_limit's time", seconds)
+
+
+@dataclass(frozen=True)
+class _WithoutAccess:
+    """A target that gets its arguments alone."""
+
+    function: Callable[..., object]
+
+    def __call__(self, me: object, shared: object, *args: object) -> None:
+        self.function(*args)

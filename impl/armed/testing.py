@@ -395,5 +395,5 @@ class _Puppet:
 @contextlib.contextmanager
 def stepping(slots: int, **options: Any) -> Iterator[tuple[Supervisor, Stepper]]:
     """Make a supervisor with `slots` slots whose shared memory is `Cells`, and a stepper; close it at the end."""
-    with Supervisor(slots, lambda: Cells(slots), **options) as supervisor:
+    with Supervisor(slots, lambda: Cells(slots), **{"restart_limit": None, **options}) as supervisor:
         yield supervisor, Stepper(supervisor)

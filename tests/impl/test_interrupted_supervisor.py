@@ -125,12 +125,12 @@ PHASES = {
     "recover": (
         lambda sup, gate: (sup.start(deaf), gate.wait(), dead(sup.start(crashing))),
         lambda sup: sup.run(LIMIT),
-        ["started", "started", "crashed", "stopping", "lost", "reset", "running", *ENDING],
+        ["started", "started", "crashed", "stopping", "limit", "lost", "reset", "running", *ENDING],
     ),
     "close": (
         lambda sup, gate: (sup.start(deaf), gate.wait()),
         lambda sup: sup.close(0),
-        ["started", "closing", "stopping", "lost", "closed"],
+        ["started", "closing", "stopping", "limit", "lost", "closed"],
     ),
     "crash while closing": (
         lambda sup, gate: (sup.start(crashing_when_asked), gate.wait()),

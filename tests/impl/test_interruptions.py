@@ -156,7 +156,7 @@ def going_on(me, memory):
 def sweep(target, interruption, again=0):
     """Return for each n in turn: the decision, whether something is held, whether a take or give-back was under way."""
     memory, found, tester = mmap.mmap(-1, mmap.PAGESIZE), [], os.getpid()
-    with Supervisor(slots=1, make_shared=lambda: memory) as sup:
+    with Supervisor(slots=1, make_shared=lambda: memory, restart_limit=None) as sup:
         for n in range(1, 10_000):
             memory[:4] = bytes(4)
             try:
@@ -245,7 +245,7 @@ def test_an_exception_on_the_very_last_steps_does_not_change_how_the_target_has_
         memory[90] = 1
         raise SystemExit(1)
 
-    with Supervisor(slots=1) as sup:
+    with Supervisor(slots=1, restart_limit=None) as sup:
         for n in itertools.count(1):
             memory[:100] = bytes(100)
             try:

@@ -110,6 +110,7 @@ def test_who_is_not_stopped_by_sigquit_is_killed_stop_after_seconds_later(gate, 
         until(sup, EventKind.STOPPING)
         began = time.monotonic()
         assert sup.step(0.05) == []
+        assert kinds(sup.step(LIMIT)) == ["limit"]
         assert kinds(sup.step(LIMIT)) == ["lost", "reset", "running"]
         assert 0.2 < time.monotonic() - began < LIMIT
         assert (child.outcome.status, child.outcome.decision) == (-signal.SIGKILL, Decision.CRASH)
@@ -283,7 +284,7 @@ def test_who_may_not_be_signalled_any_more_is_ended_by_the_lifeline(gate, forked
             ready.wait()
             end_of_another(culprit.pid)
             events = kinds(sup.run(LIMIT))
-            assert events == ["started"] * 3 + ["crashed", "stopping", "lost", "lost", "reset", "running"]
+            assert events == ["started"] * 3 + ["crashed", "stopping", "limit", "lost", "lost", "reset", "running"]
             assert {child.outcome.status for child in others} == {-signal.SIGKILL}
             again = sup.start(lambda me, shared: None)  # under a new lifeline
             sup.run(LIMIT)

@@ -76,7 +76,7 @@ class ArmedFork:
 
     def make_supervisor(self, slots: int, make_shared: object) -> Supervisor:
         """Make the supervisor under test; a variant with a planted bug makes another one."""
-        return Supervisor(slots, make_shared, stop_after=LIMIT)  # type: ignore[arg-type]  # it is a callable
+        return Supervisor(slots, make_shared, stop_after=LIMIT, restart_limit=None)  # type: ignore[arg-type]  # it is a callable
 
     def start(self) -> int:
         """Start a child that stands before its exit path."""
