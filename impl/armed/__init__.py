@@ -15,6 +15,7 @@ from armed.errors import (
     LostAtEnd,
     NotArmed,
     NotRunning,
+    RecoveryLimit,
     SlotsExhausted,
     StartupFailed,
     StillArmed,
@@ -24,7 +25,7 @@ from armed.errors import (
 from armed.exits import exit_status
 from armed.recovery import Mode
 from armed.slots import SlotState, SlotTable
-from armed.supervisor import Child, Decision, Event, EventKind, Outcome, Supervisor, decide
+from armed.supervisor import Child, Decision, Event, EventKind, Kind, Outcome, Supervisor, decide
 
 __all__ = [
     "AlreadyArmed",
@@ -38,11 +39,13 @@ __all__ = [
     "EventKind",
     "ForeignProcess",
     "InUse",
+    "Kind",
     "LostAtEnd",
     "Mode",
     "NotArmed",
     "NotRunning",
     "Outcome",
+    "RecoveryLimit",
     "SlotState",
     "SlotTable",
     "SlotsExhausted",

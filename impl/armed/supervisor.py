@@ -487,10 +487,11 @@ class Supervisor:
             # One call of C code forks and records the answer.
             start.pids.extend(itertools.starmap(os.fork, ((),)))
             if start.pids[0] == 0:
+                # Who has no slot has a word and a token that nobody looks at.
                 word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
                 run_child(
                     Launch(
-                        start.target, start.args, generation.shared, slot, generation.number, word, token,
+                        start.target, start.args, generation.shared, slot, generation.number, word, token or 1,
                         self._lifeline, self._watch, mask, start.prelude,
                     )
                 )  # fmt: skip
