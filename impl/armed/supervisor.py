@@ -591,8 +591,6 @@ class Supervisor:
 
     def _conclude(self, child: Child, outcome: Outcome) -> None:
         """Record how a child ended. The first crash stops the others; a second one adds nothing. May be repeated."""
-        if outcome.lost and child._target is not None:
-            self._again[child] = None
         if not outcome.lost:
             if child.kind is Kind.STARTUP:
                 self._is_prepared = True
@@ -604,6 +602,8 @@ class Supervisor:
             self._stop_children()
         else:
             self._note(EventKind.LOST, child)
+        if outcome.lost and child._target is not None:
+            self._again[child] = None  # not before the recovery has begun, or it would be started in this generation
         child.outcome = outcome
 
     def _stop_children(self) -> None:
@@ -628,7 +628,7 @@ class Supervisor:
             recovery.kill(list(self._children))
             self._deadlines = NEVER
         if now >= self._deadlines.kill_at:
-            if self._children:
+            if any(child._end is None for child in self._children.values()):
                 self._note(EventKind.LIMIT)
             recovery.kill(list(self._children))
             self._lifeline.let_go()  # it ends those, too, whom we have no right to kill

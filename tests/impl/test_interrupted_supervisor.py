@@ -109,12 +109,21 @@ def crashing_when_asked(me, shared):
         paused(me, shared)
 
 
+def crashing_at_first(me, shared):
+    if me.generation == 1:
+        crashing(me, shared)
+
+
+def preparing(me, shared, previous):
+    pass
+
+
 def dead(child):
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
 
 ENDING = ["closing", "closed"]
-# name: (what comes before, what is interrupted, the events of it all)
+# name: (what comes before, what is interrupted, the events of it all, [options])
 PHASES = {
     "start": (lambda sup, gate: None, lambda sup: sup.start(idle), ["started", "exited", *ENDING]),
     "reap": (
@@ -126,6 +135,18 @@ PHASES = {
         lambda sup, gate: (sup.start(deaf), gate.wait(), dead(sup.start(crashing))),
         lambda sup: sup.run(LIMIT),
         ["started", "started", "crashed", "stopping", "limit", "lost", "reset", "running", *ENDING],
+    ),
+    "prepare": (
+        lambda sup, gate: dead(sup.start(crashing)),
+        lambda sup: sup.run(LIMIT),
+        ["startup", "exited", "running", "started", "crashed", "stopping", "reset", "startup", "exited", "running",
+         *ENDING],
+        {"startup": preparing},
+    ),
+    "restart": (
+        lambda sup, gate: dead(sup.start(crashing_at_first, restart=True)),
+        lambda sup: sup.run(LIMIT),
+        ["started", "crashed", "stopping", "reset", "running", "started", "exited", *ENDING],
     ),
     "close": (
         lambda sup, gate: (sup.start(deaf), gate.wait()),
@@ -157,9 +178,9 @@ class Told:
 
 def live(phase, ready, interruption):
     """Be a supervisor that is interrupted once in this phase, and then goes on; check that nothing is lost."""
-    before, act, expected = PHASES[phase]
+    before, act, expected, *options = PHASES[phase]
     told = Told()
-    sup = Supervisor(slots=2, make_shared=lambda: ready, stop_after=0)
+    sup = Supervisor(slots=2, make_shared=lambda: ready, stop_after=0, **(options[0] if options else {}))
     before(sup, ready)
     try:
         with interruption:
@@ -171,7 +192,7 @@ def live(phase, ready, interruption):
         started = [event.child for event in sup._events if event.kind is EventKind.STARTED]
         assert list(sup.children) == started, where
         expected = expected if started else ENDING
-    if phase in ("start", "reap", "recover"):
+    if phase in ("start", "reap", "recover", "prepare", "restart"):
         told.by(sup.run, LIMIT)
         assert (sup.slots.in_use(), sup.children) == ({}, ()), where
         assert sorted(sup.slots.assign()[0] for _ in range(2)) == [1, 2], where
