@@ -18,7 +18,7 @@ from typing import Final
 with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
     import fcntl
 
-__all__ = ["UNKNOWN", "Lifeline", "Watch", "exit_status"]
+__all__ = ["UNKNOWN", "Lifeline", "Watch", "exit_status", "hold_lifeline"]
 
 UNKNOWN: Final = -0x7F
 """The status of what is no exit, or was reaped by somebody else. No signal has this number; it is never clean."""
@@ -157,16 +157,12 @@ class Lifeline:
 
     def hold(self) -> None:
         """Tie this process, a child, to the supervisor's life. May not return: the supervisor may be dead already."""
-        # An open file description of our own: owner and signal are its properties, and siblings have theirs.
-        own = os.open(f"/proc/self/fd/{self._read_end.fileno()}", os.O_RDONLY | os.O_NONBLOCK)
-        fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-        # "Tell me of its death" and "does it still live?" are two steps, in this order: else a death between is missed.
-        with contextlib.suppress(BlockingIOError):
-            if os.read(self._read_end.fileno(), 1) == b"":
-                os.kill(os.getpid(), signal.SIGKILL)
+        hold_lifeline(self._read_end.fileno())
         self._read_end.close()
+
+    def fileno(self) -> int:
+        """Return the read end's descriptor, for a child that is spawned."""
+        return self._read_end.fileno()
 
     @property
     def is_held(self) -> bool:
@@ -181,6 +177,19 @@ class Lifeline:
         """Close both ends. Harmless when repeated."""
         self.let_go()
         self._read_end.close()
+
+
+def hold_lifeline(read_end: int) -> None:
+    """Tie this process, a child, to the life of who has the other end. May not return: that may be dead already."""
+    # An open file description of our own: owner and signal are its properties, and siblings have theirs.
+    own = os.open(f"/proc/self/fd/{read_end}", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    # "Tell me of its death" and "does it still live?" are two steps, in this order: else a death between is missed.
+    with contextlib.suppress(BlockingIOError):
+        if os.read(read_end, 1) == b"":
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 # Any process that inherits a write end keeps every child alive, also one that the supervisor's program forks for

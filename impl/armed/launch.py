@@ -31,12 +31,13 @@ class Launch:
     shared: Any
     slot: int  # 0: none
     generation: int
-    word: memoryview
     token: int
-    lifeline: Lifeline
-    watch: Watch
     mask: Set[int]  # the supervisor's signal mask before the fork
     prelude: Callable[[], object] | None  # called when all is ready, but before the exit path stands
+    # What a child that is spawned has not, or has found by itself.
+    word: memoryview | None = None
+    lifeline: Lifeline | None = None
+    watch: Watch | None = None
 
 
 @contextlib.contextmanager
@@ -81,8 +82,11 @@ def run_child(launch: Launch) -> NoReturn:
 
 def _be_child(launch: Launch) -> int:
     try:
-        launch.lifeline.hold()  # its write end was closed by the hook on fork
-        launch.watch.close()
+        if launch.lifeline is not None:
+            launch.lifeline.hold()  # its write end was closed by the hook on fork
+        if launch.watch is not None:
+            launch.watch.close()
+        assert launch.word is not None
         me = Engager if launch.slot else WithoutSlot
         engager = me(launch.slot, launch.generation, launch.word, launch.token)
         _settle_signals(engager, launch.mask)
@@ -112,7 +116,8 @@ def _live(engager: Engager, launch: Launch) -> int:
     outcome: tuple[int, BaseException | None] | None = None
     try:
         try:
-            _forget_inherited_multiprocessing()
+            if launch.watch is not None:
+                _forget_inherited_multiprocessing()
             outcome = _call(launch.target, (engager, launch.shared, *launch.args))
         finally:
             ours = _leave(engager)

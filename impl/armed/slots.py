@@ -33,7 +33,7 @@ from armed.errors import Closed, SlotsExhausted
 with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
     import fcntl
 
-__all__ = ["MAX_SLOTS", "SlotState", "SlotTable", "active_word"]
+__all__ = ["MAX_SLOTS", "SlotState", "SlotTable", "active_word", "attach"]
 
 MAX_SLOTS: Final = 1 << 20
 _WORD: Final = 8  # bytes
@@ -63,7 +63,7 @@ class SlotTable:
     Raises `ValueError` for a size below 1 or above `MAX_SLOTS`, `OSError` when there is no memory or descriptor.
     """
 
-    __slots__ = ("_freed", "_highest", "_memory", "_tokens", "_words", "size")
+    __slots__ = ("_file", "_freed", "_highest", "_memory", "_tokens", "_words", "size")
 
     def __init__(self, size: int) -> None:
         self.size: Final = check_size("size", size)
@@ -77,9 +77,11 @@ class SlotTable:
             os.ftruncate(memfd, length)
             fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._memory = mmap.mmap(memfd, length)
-        finally:
+        except BaseException:
             for file in opened:
                 file.close()
+            raise
+        self._file = opened[0]  # for children that are spawned
         # An item store through this view is one aligned 8-byte store (struct.pack_into writes byte by byte).
         self._words = memoryview(self._memory).cast("Q")
         self._tokens: dict[int, int] = {}  # slots in use; private, never read from shared memory
@@ -156,14 +158,28 @@ class SlotTable:
         self.word(slot)
         return self._words[slot : slot + 1]
 
+    def fileno(self) -> int:
+        """Return the descriptor of the memory, for `attach` in a child that is spawned."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """Free this process's mapping; a slot's word can no longer be read. Harmless when repeated."""
         self._words.release()
         self._memory.close()
+        self._file.close()
 
     def _require_open(self) -> None:
         if self._memory.closed:
             raise Closed("the generation of this slot table is over and its memory is freed: ask a living supervisor")
+
+
+def attach(descriptor: int, size: int, slot: int) -> memoryview:
+    """Map the table of `size` slots that a descriptor stands for; return one slot's word. Closes the descriptor."""
+    try:
+        memory = mmap.mmap(descriptor, (size + 1) * _WORD)
+    finally:
+        os.close(descriptor)
+    return memoryview(memory).cast("Q")[slot : slot + 1]
 
 
 def check_size(name: str, size: int) -> int:

@@ -52,10 +52,12 @@ from armed.journal import Journal
 from armed.launch import Launch, flush_standard_streams, run_child, signals_blocked
 from armed.recovery import NEVER, Deadlines, Generation, Mode, begin_generation
 from armed.slots import SlotTable, check_size
+from armed.spawn import spawning
 
 __all__ = ["Child", "Decision", "Event", "EventKind", "Kind", "Outcome", "Supervisor", "decide"]
 
 _LOG: Final = logging.getLogger("armed")
+_LOG.addHandler(logging.NullHandler())  # a program that configures no logging is told by step() alone
 
 
 class Kind(enum.Enum):
@@ -201,6 +203,8 @@ class Supervisor:
                    first: the only place where that may be read. To fail, it raises or exits with a status but 0: then
                    there is another recovery
     startup_limit  seconds that it has
+    start_method   "fork"; or "spawn", for a fresh interpreter each: then the target, its arguments and what is shared
+                   are pickled, and locks and queues must be of multiprocessing's "spawn" context
     stop_after     seconds that a child has from SIGQUIT to SIGKILL
     restart_limit  (n, seconds): that many recoveries in that time, and no more; None: any number
     dead_end       says no where no slot is free: dead_end(*args), in a child without a slot, with the arguments of the
@@ -226,6 +230,7 @@ class Supervisor:
         *,
         startup: Callable[..., object] | None = None,
         startup_limit: float = 60.0,
+        start_method: str = "fork",
         stop_after: float = 5.0,
         restart_limit: tuple[int, float] | None = (5, 60.0),
         dead_end: Callable[..., object] | None = None,
@@ -238,6 +243,9 @@ class Supervisor:
         self._make_shared = _check_callable("make_shared", make_shared, "return what is to be shared", generators=True)
         self._startup = _check_callable("startup", startup, "call asyncio.run() or the loop inside it")
         self._startup_limit = check_seconds("startup_limit", startup_limit)
+        if start_method not in ("fork", "spawn"):
+            raise ValueError(f"start_method is {start_method!r}: give 'fork' or 'spawn'")
+        self._spawns = start_method == "spawn"
         self._stop_after = check_seconds("stop_after", stop_after)
         self._restart_limit = _check_limit(restart_limit)
         self._dead_end = _check_callable("dead_end", dead_end, "call asyncio.run() or the loop inside it")
@@ -484,17 +492,19 @@ class Supervisor:
             if start.kind is Kind.WORKER:
                 start.slot, start.token = generation.slots.assign()
             slot, token = start.slot, start.token
-            # One call of C code forks and records the answer.
-            start.pids.extend(itertools.starmap(os.fork, ((),)))
+            launch = Launch(
+                start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude
+            )
+            # One call of C code starts a process and records the answer.
+            if self._spawns:
+                with spawning(launch, generation.slots, self._lifeline) as spawn:
+                    start.pids.extend(itertools.starmap(spawn, ((),)))
+            else:
+                start.pids.extend(itertools.starmap(os.fork, ((),)))
             if start.pids[0] == 0:
                 # Who has no slot has a word and a token that nobody looks at.
                 word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
-                run_child(
-                    Launch(
-                        start.target, start.args, generation.shared, slot, generation.number, word, token or 1,
-                        self._lifeline, self._watch, mask, start.prelude,
-                    )
-                )  # fmt: skip
+                run_child(replace(launch, word=word, lifeline=self._lifeline, watch=self._watch))
             start.child = child = Child(
                 start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
                 start.target if start.again else None, token,

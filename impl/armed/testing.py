@@ -14,7 +14,9 @@ import mmap
 import os
 import select
 import signal
+import weakref
 from collections.abc import Iterator
+from multiprocessing import reduction
 from typing import Any, Final
 
 from armed.engagement import Engager
@@ -88,7 +90,21 @@ class Cells:
     """The harness's own resource, in shared memory: a byte for each entry of each slot, not 0 while it is held."""
 
     def __init__(self, slots: int) -> None:
-        self._memory = mmap.mmap(-1, (slots + 1) * ENTRIES)
+        descriptor = os.memfd_create("armed-cells")
+        os.ftruncate(descriptor, (slots + 1) * ENTRIES)
+        self._map(slots, descriptor)
+
+    def _map(self, slots: int, descriptor: int) -> None:
+        self._slots, self._descriptor = slots, descriptor
+        self._memory = mmap.mmap(descriptor, (slots + 1) * ENTRIES)
+        weakref.finalize(self, os.close, descriptor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a child that is spawned: the memory is handed on by descriptor."""
+        return {"slots": self._slots, "descriptor": reduction.DupFd(self._descriptor)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._map(state["slots"], state["descriptor"].detach())
 
     def take(self, slot: int, entry: int) -> None:
         """Mark an entry of a slot as held."""
@@ -216,6 +232,14 @@ class _Puppet:
         self.ending: Command | None = None
         self.entries = 0
         self.has_failed = False  # a give-back has, as it was told to
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a child that is spawned: descriptors are numbers that it does not have."""
+        ends = {name: reduction.DupFd(getattr(self, name)) for name in ("commands", "replies")}
+        return {**self.__dict__, **ends}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, commands=state["commands"].detach(), replies=state["replies"].detach())
 
     @property
     def hurry(self) -> bool:

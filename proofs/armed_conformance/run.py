@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from armed_conformance.adapters.armed import ArmedFork
+from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
 from armed_conformance.histories import actions_wanted, cells, cells_wanted, deaths, play, stories
 from armed_conformance.lockstep import Cell, Coverage, Mismatch
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
 
-ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork}
+ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork, "armed:spawn": ArmedSpawn}
 """The implementations that come with the kit, by the name that the command line takes."""
 
 

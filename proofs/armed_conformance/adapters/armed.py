@@ -32,7 +32,7 @@ _MAY_BE_THE_LAST = frozenset({Step.DISARM, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE
 """Steps after which, on the way out, nothing is left to do but to end."""
 
 
-_DEATHS = "(exited |lost )*"
+_DEATHS = "(exited |lost |limit )*"
 _LIFE = f"((started |exited )*crashed stopping {_DEATHS}reset running )*(started |exited )*"
 _CLOSED = f"closing (exited )*((crashed )?stopping {_DEATHS})?closed "
 _CLOSED_IN_RECOVERY = f"crashed stopping {_DEATHS}closing {_DEATHS}closed "
@@ -49,6 +49,7 @@ class ArmedFork:
     """
 
     cannot: frozenset[Possible] = frozenset()
+    start_method = "fork"
 
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
@@ -76,7 +77,13 @@ class ArmedFork:
 
     def make_supervisor(self, slots: int, make_shared: object) -> Supervisor:
         """Make the supervisor under test; a variant with a planted bug makes another one."""
-        return Supervisor(slots, make_shared, stop_after=LIMIT, restart_limit=None)  # type: ignore[arg-type]  # it is a callable
+        return Supervisor(
+            slots,
+            make_shared,  # type: ignore[arg-type]  # it is a callable
+            stop_after=LIMIT,
+            restart_limit=None,
+            start_method=self.start_method,
+        )
 
     def start(self) -> int:
         """Start a child that stands before its exit path."""
@@ -91,20 +98,21 @@ class ArmedFork:
 
     @contextmanager
     def _failing_fork(self) -> Iterator[None]:
-        """Let os.fork fail inside the block, once, if it was arranged so."""
-        fork = os.fork
+        """Let the call that makes a process fail inside the block, once, if it was arranged so."""
+        name = "fork" if self.start_method == "fork" else "posix_spawn"
+        real = getattr(os, name)
 
-        def fail() -> int:
+        def fail(*_: object, **__: object) -> int:
             self._arranged.remove(Circumstance.FORK_FAILS)
-            os.fork = fork
+            setattr(os, name, real)
             raise ForkFailed("it was arranged so")
 
         if Circumstance.FORK_FAILS in self._arranged:
-            os.fork = fail
+            setattr(os, name, fail)
         try:
             yield
         finally:
-            os.fork = fork
+            setattr(os, name, real)
 
     def arrange(self, circumstance: Circumstance) -> None:
         """Arrange for what comes next."""
@@ -266,3 +274,9 @@ class ForkFailed(OSError):
 def _check(holds: bool, otherwise: str) -> None:
     if not holds:
         raise AssertionError(otherwise)
+
+
+class ArmedSpawn(ArmedFork):
+    """The same with children started in fresh interpreters."""
+
+    start_method = "spawn"
