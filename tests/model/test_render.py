@@ -158,7 +158,7 @@ def test_a_claim_about_who_takes_the_step_is_asked_of_everybody_who_could_have()
 
 def test_a_premise_stands_outside_the_quantifiers_that_it_does_not_need(module):
     text = in_one_line(module("reference", "calm"))
-    assert r'[][(mode = "resetting" /\ mode' "'" r' = "starting") => \A child \in Children, slot \in Slots :' in text
+    assert r'[][(mode = "resetting" /\ mode' "'" r' = "starting") => \A child \in Children :' in text
     assert r"no_slot_leaks == \A slot \in Slots :" in text
 
 

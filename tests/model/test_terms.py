@@ -285,13 +285,14 @@ def test_a_ghost_may_be_read_by_a_ghost_and_written_by_anybody(monkeypatch):
     assert system.actions[-1].name == "peep"
 
 
-def test_the_model_has_five_ghosts():
+def test_the_model_has_six_ghosts():
     assert [variable.name for variable in System(REFERENCE).variables if variable.ghost] == [
         "armed",
         "orderly",
         "owed",
         "torn",
         "handle_astray",
+        "handle_gone",
     ]
 
 

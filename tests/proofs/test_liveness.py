@@ -15,7 +15,7 @@ from armed_proofs import obligations as of_obligations
 from armed_proofs.liveness import is_lasso, lasso, obligations
 from armed_proofs.obligations import discharge
 
-RESTART, ORPHANS = leads_to(REFERENCE)
+RESTART, RESET, ORPHANS = leads_to(REFERENCE)
 NEVER = either().because("planted: this is never so")
 
 AN_ARMED_CHILD_DIES = tuple(
@@ -56,7 +56,7 @@ def without(why):
 # --- The chains ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", [RESTART, ORPHANS], ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [RESTART, RESET, ORPHANS], ids=lambda claim: claim.name)
 def test_every_link_is_proved_in_the_reference_and_ground(claim):
     system = System(REFERENCE, claim.environment)
     queries = obligations(system, claim)
@@ -67,7 +67,7 @@ def test_every_link_is_proved_in_the_reference_and_ground(claim):
     assert refused(system, claim) == {}
 
 
-@pytest.mark.parametrize("claim", [RESTART, ORPHANS], ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [RESTART, RESET, ORPHANS], ids=lambda claim: claim.name)
 def test_no_stage_is_one_that_never_comes(claim):
     """In a stage that is impossible everything "can be taken"."""
     stages = [each for each in obligations(System(REFERENCE, claim.environment), claim) if not each.of_an_action]
@@ -81,7 +81,7 @@ def test_no_stage_is_one_that_never_comes(claim):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_restart_is_proved_from_9_4_on_but_for_the_auxiliaries_of_18(profile):
     system = System(PROFILES[profile])
-    (claim, _) = leads_to(system.profile)
+    claim = leads_to(system.profile)[0]
     failures = refused(system, claim)
     if profile in ("8.4.0", "8.4.1"):  # no SIGKILL follows
         assert "whoever lives can be ended" in failures
@@ -91,6 +91,14 @@ def test_the_restart_is_proved_from_9_4_on_but_for_the_auxiliaries_of_18(profile
         assert refused(alone, leads_to(system.profile, backends_alone=True)[0]) == {}
     else:
         assert failures == {}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_crash_leads_to_a_reset_from_9_4_on(profile):
+    system = System(PROFILES[profile])
+    failures = refused(system, leads_to(system.profile)[1])
+    assert ("whoever lives can be ended" in failures) == (profile in ("8.4.0", "8.4.1"))
+    assert bool(failures) == (profile in ("8.4.0", "8.4.1"))
 
 
 # --- Each link can break ---------------------------------------------------------------------------------------------
@@ -158,7 +166,7 @@ def test_the_end_of_the_orphans_is_not_proved_where_an_action_leads_back(changed
 # --- Fairness --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", [RESTART, ORPHANS], ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [RESTART, RESET, ORPHANS], ids=lambda claim: claim.name)
 def test_fairness_is_asked_of_actions_that_there_are_and_never_of_a_crash(claim):
     names = {action.name for action in System(REFERENCE, claim.environment).actions}
     assert claim.fairness.keys() <= names
@@ -166,7 +174,7 @@ def test_fairness_is_asked_of_actions_that_there_are_and_never_of_a_crash(claim)
     assert all(len(why) > 10 for why in claim.fairness.values())
 
 
-@pytest.mark.parametrize("claim", [RESTART, ORPHANS], ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [RESTART, RESET, ORPHANS], ids=lambda claim: claim.name)
 def test_fair_steps_alone_end_every_pending_state_of_a_small_instance(claim):
     """An anchor that reads no obligation: the fair actions are taken one after the other, and nobody else helps."""
     instance = Instance(System(REFERENCE, claim.environment), Size(1, 1))
@@ -184,13 +192,13 @@ def test_fair_steps_alone_end_every_pending_state_of_a_small_instance(claim):
             at, count = fair[0], count + 1
             assert count < 20
         ended += count > 0
-    assert ended > 100
+    assert ended > 50, "there are such states"
 
 
 # --- Lassos ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("claim", [RESTART, ORPHANS], ids=lambda claim: claim.name)
+@pytest.mark.parametrize("claim", [RESTART, RESET, ORPHANS], ids=lambda claim: claim.name)
 def test_the_reference_has_no_lasso(claim):
     assert lasso(Instance(System(REFERENCE, claim.environment), Size(1, 1)), claim, 100_000) is None
 
