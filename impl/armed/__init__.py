@@ -23,6 +23,7 @@ from armed.errors import (
 )
 from armed.exits import exit_status
 from armed.recovery import Mode
+from armed.registry import Registry, cancel
 from armed.slots import SlotState, SlotTable
 from armed.supervisor import Child, Decision, Event, EventKind, Outcome, Supervisor, decide
 
@@ -43,6 +44,7 @@ __all__ = [
     "NotArmed",
     "NotRunning",
     "Outcome",
+    "Registry",
     "SlotState",
     "SlotTable",
     "SlotsExhausted",
@@ -51,6 +53,7 @@ __all__ = [
     "Supervisor",
     "Unsupported",
     "WrongThread",
+    "cancel",
     "decide",
     "exit_status",
 ]

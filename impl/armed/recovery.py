@@ -1,7 +1,7 @@
 """Recovery: the others are stopped, and when all are gone a new generation begins with nothing of the last one.
 
 Nothing is repaired. Memory in which somebody died is never served again, nor is a lock that died held: a generation
-has a slot table and shared objects of its own.
+has a slot table, a registry and shared objects of its own.
 Source: PostgreSQL's HandleChildCrash and PostmasterStateMachine; claim C5.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from armed.errors import StartupFailed
+from armed.registry import Registry
 from armed.slots import SlotTable
 
 with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
@@ -40,18 +41,24 @@ class Generation:
 
     number: int
     slots: SlotTable
+    registry: Registry
     shared: Any
+
+    def close(self) -> None:
+        """Free the slot table and the registry, from which nobody can be cancelled any more. May be repeated."""
+        self.registry.retire()
+        self.slots.close()
 
 
 def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
-    """Make shared objects and a slot table from nothing. Raises `StartupFailed` when make_shared raises."""
+    """Make shared objects, a slot table and a registry from nothing. Raises `StartupFailed` when make_shared raises."""
     try:
         shared = None if make_shared is None else make_shared()
     except Exception as error:
         raise StartupFailed(
             f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
         ) from error
-    return Generation(number, SlotTable(size), shared)
+    return Generation(number, SlotTable(size), Registry(size), shared)
 
 
 @dataclass(frozen=True)

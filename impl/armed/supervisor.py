@@ -46,6 +46,7 @@ from armed.errors import (
 from armed.exits import Lifeline, Watch, check_seconds
 from armed.launch import Launch, flush_standard_streams, run_child, signals_blocked
 from armed.recovery import NEVER, Deadlines, Mode, begin_generation
+from armed.registry import Registry, cancel, draw_key
 from armed.slots import SlotTable, check_size
 
 __all__ = ["Child", "Decision", "Event", "EventKind", "Outcome", "Supervisor", "decide"]
@@ -84,13 +85,14 @@ class Outcome:
 
 @dataclass(eq=False)
 class Child:
-    """A child, alive or dead. `outcome` is None until it is reaped."""
+    """A child, alive or dead. `outcome` is None until it is reaped, `cancel_key` is for `Supervisor.cancel`."""
 
     pid: int
     slot: int
     generation: int
     args: tuple[Any, ...]
     outcome: Outcome | None = field(default=None, init=False)
+    cancel_key: bytes = field(default=b"", repr=False)
     _token: int = field(default=0, repr=False)
     _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
 
@@ -188,7 +190,7 @@ class Supervisor:
         self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
         self._generation = begin_generation(1, self._size, make_shared)
         with contextlib.ExitStack() as undo:
-            undo.callback(self._generation.slots.close)
+            undo.callback(self._generation.close)
             self._lifeline = Lifeline()
             undo.callback(self._lifeline.close)
             self._watch = Watch()
@@ -210,6 +212,11 @@ class Supervisor:
     def slots(self) -> SlotTable:
         """The slot table of this generation, for observers."""
         return self._generation.slots
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of this generation, to be handed to a process of your own that serves cancel requests."""
+        return self._generation.registry
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -258,6 +265,17 @@ class Supervisor:
                 self._turn(deadline)
 
         return self._deliver(work)
+
+    def cancel(self, pid: int, key: bytes) -> bool:
+        """Send the cancel signal, SIGUSR1, to the living child with this pid and `cancel_key`; return whether it was.
+
+        For any thread, also while another one is in `run`, and for signal handlers. Whoever is not a living child of
+        this generation is not signalled, whatever is asked. O(1): the key says which entry it is about. A child
+        without a handler of its own for the signal ends by it as by SIGTERM. Raises `ForeignProcess` (another process
+        uses `armed.cancel` and the registry), and as `armed.cancel` does.
+        """
+        self._require_own_process()
+        return cancel(self.registry, pid, key)
 
     def close(self, timeout: float = 10.0) -> list[Event]:
         """End all children and free everything; return what happened. Harmless when repeated.
@@ -375,8 +393,10 @@ class Supervisor:
                         self._lifeline, self._watch, mask, prelude,
                     )
                 )  # fmt: skip
-            start.child = child = Child(start.pids[0], slot, generation.number, start.args, token)
+            key = draw_key(slot)
+            start.child = child = Child(start.pids[0], slot, generation.number, start.args, key, token)
             pidfd = self._watch.add(child.pid)
+            generation.registry.enter(slot, child.pid, key)
             self._note(EventKind.STARTED, child)
             self._children[pidfd] = child
             self._starts.remove(start)
@@ -408,9 +428,11 @@ class Supervisor:
     def _undo(self, start: _Start) -> None:
         if not start.pids:
             return
-        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, start.token)
+        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, b"", start.token)
         self._events.pop(Event(EventKind.STARTED, child.generation, child), None)
         if start.status is None:
+            if self._has_slot(child):
+                self.registry.clear(child.slot)  # as in _reap
             start.status = exits.end(child.pid)
         if self._mode is not Mode.STOPPED:
             word = self.slots.word(child.slot)
@@ -449,6 +471,8 @@ class Supervisor:
                 child._end = Outcome(decide(status, word, child._token), status, word)
             self._conclude(child, child._end)
             if self._has_slot(child):
+                # Before the pid is let go: a canceller that finds the entry still there may rely on the pid.
+                self.registry.clear(child.slot)
                 self.slots.release(child.slot)
             exits.reap(pidfd)
             self._children.pop(pidfd, None)
@@ -522,7 +546,7 @@ class Supervisor:
                 error.events = tuple(self._events)
                 self._events = {}
                 raise
-            last.slots.close()  # nobody is left who uses it
+            last.close()  # nobody is left who uses it
             self._generation = fresh
             self._mode = Mode.STARTING
         self._note(EventKind.RESET)
@@ -560,7 +584,7 @@ class Supervisor:
         self._deadlines = NEVER
         self._lifeline.close()
         self._watch.close()
-        self.slots.close()
+        self._generation.close()
         self._mode = Mode.STOPPED  # last: until then a close begins here again
 
     @contextlib.contextmanager
