@@ -192,6 +192,6 @@ def _forget_inherited_multiprocessing() -> None:
             util._run_after_forkers()
 
 
-# On the exit path SIGTERM and SIGINT are only noted: the child is leaving.
+# On the exit path stop signals are only noted: the child is leaving.
 _EXIT_PATH: Final = {_leave.__code__, _wind_up.__code__}
 UNINTERRUPTED.update(_EXIT_PATH)

@@ -118,7 +118,7 @@ class Registry:
         """Whether there is, now, an entry of this pid and key. O(1). Never, when closed."""
         at = int.from_bytes(key[:_SLOT], "little") * _ENTRY
         try:
-            if len(key) != _SLOT + _RANDOM or not _ENTRY <= at < len(self._words):
+            if not _ENTRY <= at < len(self._words):
                 return False
             entry = struct.pack("=3Q", self._words[at], self._words[at + 1], self._words[at + 2])
         except ValueError:  # closed, perhaps by another thread between two of these words
