@@ -24,6 +24,7 @@ from armed.errors import (
 )
 from armed.exits import exit_status
 from armed.recovery import Mode
+from armed.registry import Registry, cancel
 from armed.slots import SlotState, SlotTable
 from armed.supervisor import Child, Decision, Event, EventKind, Kind, Outcome, Supervisor, decide
 
@@ -46,6 +47,7 @@ __all__ = [
     "NotRunning",
     "Outcome",
     "RecoveryLimit",
+    "Registry",
     "SlotState",
     "SlotTable",
     "SlotsExhausted",
@@ -54,6 +56,7 @@ __all__ = [
     "Supervisor",
     "Unsupported",
     "WrongThread",
+    "cancel",
     "decide",
     "exit_status",
 ]

@@ -88,7 +88,7 @@ class Engager:
         self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
-        self._must_stop = False  # SIGTERM or SIGINT came
+        self._must_stop = False  # SIGTERM, SIGINT or the cancel signal came
 
     def engage(self) -> Engager:
         """Return the engagement, for a `with` statement, which arms the switch. Without `with` nothing happens.
@@ -178,7 +178,8 @@ class Engager:
     def on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         """Raise `SystemExit(1)` at once or, during a take, a give-back or the exit path, when that is over.
 
-        Handles SIGTERM and SIGINT. Once: a close asks again and again, and who is on his way out is not disturbed.
+        Handles SIGTERM, SIGINT and the cancel signal. Once: a close asks again and again, and who is on his way out is
+        not disturbed.
         """
         if not self._must_stop:
             self._must_stop = True

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 
 from armed.engagement import UNINTERRUPTED, Engager, WithoutSlot
 from armed.exits import Lifeline, Watch
+from armed.registry import CANCEL_SIGNAL
 
 __all__ = ["Launch", "flush_standard_streams", "run_child", "signals_blocked"]
 
@@ -101,6 +102,9 @@ def _be_child(launch: Launch) -> int:
 def _settle_signals(engager: Engager, mask: Set[int]) -> None:
     """Give the signals that the supervisor uses their meaning in a child; then let them in."""
     signal.signal(signal.SIGTERM, engager.on_stop_signal)
+    # Who has no use for a cancel request ends by it, in the orderly way; its default action would be a crash. It cannot
+    # come before: signals are blocked until the last line, and a target may put a handler of its own in the place.
+    signal.signal(CANCEL_SIGNAL, engager.on_stop_signal)
     # Ctrl-C comes to the whole process group. KeyboardInterrupt would fall into a take or a give-back, and who ignores
     # SIGINT makes the programs that it runs ignore it, too. If the supervisor does, its terminal is somebody else's.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -108,7 +112,7 @@ def _settle_signals(engager: Engager, mask: Set[int]) -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell that started the supervisor in the background ignores it
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)  # the descriptor is the supervisor's
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, CANCEL_SIGNAL})
 
 
 def _live(engager: Engager, launch: Launch) -> int:
@@ -194,6 +198,6 @@ def _forget_inherited_multiprocessing() -> None:
             util._run_after_forkers()
 
 
-# On the exit path SIGTERM and SIGINT are only noted: the child is leaving.
+# On the exit path stop signals are only noted: the child is leaving.
 _EXIT_PATH: Final = {_leave.__code__, _wind_up.__code__}
 UNINTERRUPTED.update(_EXIT_PATH)

@@ -1,7 +1,7 @@
 """Recovery: the others are stopped, and when all are gone a new generation begins with nothing of the last one.
 
 Nothing is repaired. Memory in which somebody died is never served again, nor is a lock that died held: a generation
-has a slot table and shared objects of its own.
+has a slot table, a registry and shared objects of its own.
 Source: PostgreSQL's HandleChildCrash and PostmasterStateMachine; claim C5.
 """
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from armed.errors import StartupFailed
+from armed.registry import Registry
 from armed.slots import SlotTable
 
 with contextlib.suppress(ImportError):  # not a Unix; nothing below is called there
@@ -42,26 +43,31 @@ class Generation:
 
     number: int
     slots: SlotTable
+    registry: Registry
     shared: Any
     cleanup: Iterator[Any]  # what is left of make_shared where it is a generator function; else nothing
 
+    def close(self) -> None:
+        """Free the slot table and the registry, from which nobody can be cancelled any more. May be repeated."""
+        self.registry.retire()
+        self.slots.close()
+
     def retire(self) -> None:
-        """Free what was made: nobody is left who uses it. Harmless when repeated.
+        """Free all that was made: nobody is left who uses it. May be repeated.
 
         An exception of make_shared's clean-up is told in a `RuntimeWarning`: there is nothing that it could stop.
         """
-        self.slots.close()
+        self.close()
         try:
             for _ in self.cleanup:
                 raise RuntimeError("make_shared yielded more than once")
         except Exception as error:
-            warnings.warn(
-                f"make_shared raised {error!r}, cleaning up after generation {self.number}", RuntimeWarning, 2
-            )
+            said = f"make_shared raised {error!r} when it cleaned up after generation {self.number}"
+            warnings.warn(said, RuntimeWarning, 2)
 
 
 def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
-    """Make shared objects and a slot table from nothing. Raises `StartupFailed` when make_shared raises."""
+    """Make shared objects, a slot table and a registry from nothing. Raises `StartupFailed` when make_shared raises."""
     cleanup: Iterator[Any] = iter(())
     try:
         shared = None if make_shared is None else make_shared()
@@ -72,7 +78,7 @@ def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | No
         raise StartupFailed(
             f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
         ) from error
-    return Generation(number, SlotTable(size), shared, cleanup)
+    return Generation(number, SlotTable(size), Registry(size), shared, cleanup)
 
 
 @dataclass(frozen=True)

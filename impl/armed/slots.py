@@ -36,7 +36,7 @@ with contextlib.suppress(ImportError):  # not a Unix; nothing below is called th
 __all__ = ["MAX_SLOTS", "SlotState", "SlotTable", "active_word", "attach"]
 
 MAX_SLOTS: Final = 1 << 20
-_WORD: Final = 8  # bytes
+WORD: Final = 8  # bytes
 _ALL_ONES: Final = (1 << 64) - 1
 
 
@@ -57,8 +57,7 @@ def active_word(token: int) -> int:
 class SlotTable:
     """Slots 1 to `size` in memory shared with every child forked later; slot 0 is no slot and is never written.
 
-    Memory has no name, so that nothing is left behind however this process ends, and is sealed: a child that could
-    shrink it would give the supervisor a SIGBUS. Pages of slots that were never used are never touched.
+    Pages of slots that were never used are never touched.
 
     Raises `ValueError` for a size below 1 or above `MAX_SLOTS`, `OSError` when there is no memory or descriptor.
     """
@@ -67,21 +66,12 @@ class SlotTable:
 
     def __init__(self, size: int) -> None:
         self.size: Final = check_size("size", size)
-        length = (self.size + 1) * _WORD
-        opened: list[io.FileIO] = []
+        self._file = sealed_file("armed-slots", self.size + 1)  # kept open for children that are spawned
         try:
-            # One call of C code opens and records, as in Watch.add.
-            flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-            opened.extend(map(io.FileIO, map(os.memfd_create, ("armed-slots",), (flags,)), ("r+",)))
-            memfd = opened[0].fileno()
-            os.ftruncate(memfd, length)
-            fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            self._memory = mmap.mmap(memfd, length)
+            self._memory = mmap.mmap(self._file.fileno(), 0)
         except BaseException:
-            for file in opened:
-                file.close()
+            self._file.close()
             raise
-        self._file = opened[0]  # for children that are spawned
         # An item store through this view is one aligned 8-byte store (struct.pack_into writes byte by byte).
         self._words = memoryview(self._memory).cast("Q")
         self._tokens: dict[int, int] = {}  # slots in use; private, never read from shared memory
@@ -173,13 +163,33 @@ class SlotTable:
             raise Closed("the generation of this slot table is over and its memory is freed: ask a living supervisor")
 
 
-def attach(descriptor: int, size: int, slot: int) -> memoryview:
-    """Map the table of `size` slots that a descriptor stands for; return one slot's word. Closes the descriptor."""
+def attach(descriptor: int, slot: int) -> memoryview:
+    """Map the table that a descriptor stands for; return one slot's word. Closes the descriptor."""
     try:
-        memory = mmap.mmap(descriptor, (size + 1) * _WORD)
+        memory = mmap.mmap(descriptor, 0)
     finally:
         os.close(descriptor)
     return memoryview(memory).cast("Q")[slot : slot + 1]
+
+
+def sealed_file(name: str, words: int) -> io.FileIO:
+    """Return a file of memory, all 0, to be mapped and shared; it lives as long as somebody has it mapped or open.
+
+    It has no name in any directory, so that nothing is left behind however this process ends, and is sealed: a child
+    that could shrink it would give the supervisor a SIGBUS. Raises `OSError` when there is no memory or descriptor.
+    """
+    opened: list[io.FileIO] = []
+    try:
+        # One call of C code opens and records, as in Watch.add.
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        opened.extend(map(io.FileIO, map(os.memfd_create, (name,), (flags,)), ("r+",)))
+        os.ftruncate(opened[0].fileno(), words * WORD)
+        fcntl.fcntl(opened[0].fileno(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return opened[0]
+    except BaseException:
+        for file in opened:
+            file.close()
+        raise
 
 
 def check_size(name: str, size: int) -> int:
@@ -197,6 +207,6 @@ def _draw_token() -> int:
 
     Random, so that a word left over from an earlier assignment, or written blindly, is never this one's clean value.
     """
-    while (token := int.from_bytes(os.urandom(_WORD), "little")) in (0, _ALL_ONES):
+    while (token := int.from_bytes(os.urandom(WORD), "little")) in (0, _ALL_ONES):
         pass
     return token

@@ -61,7 +61,7 @@ def spawning(launch: Launch, table: SlotTable, lifeline: Lifeline) -> Iterator[C
         tracker: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         if tracker is not None:  # names of shared memory that a child attaches to are not for it to remove
             passing.duplicate_for_child(tracker)
-        told = (passing.duplicate_for_child(table.fileno()), table.size, tracker)
+        told = (passing.duplicate_for_child(table.fileno()), tracker)
         preparation = of_multiprocessing.get_preparation_data(f"armed-{launch.slot}")
         context.set_spawning_popen(passing)  # type: ignore[arg-type]
         try:
@@ -118,11 +118,11 @@ def _receive(payload: int) -> Launch:
     process.current_process()._inheriting = True  # type: ignore[attr-defined]
     try:
         with open(payload, "rb") as file:
-            table, size, tracker = pickle.load(file)
+            table, tracker = pickle.load(file)
             resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
             of_multiprocessing.prepare(pickle.load(file))
             launch: Launch = pickle.load(file)
     finally:
         del process.current_process()._inheriting  # type: ignore[attr-defined]
-    word = attach(table, size, launch.slot) if launch.slot else memoryview(bytearray(8)).cast("Q")
+    word = attach(table, launch.slot) if launch.slot else memoryview(bytearray(8)).cast("Q")
     return replace(launch, word=word)

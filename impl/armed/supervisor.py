@@ -51,6 +51,7 @@ from armed.exits import Lifeline, Watch, check_seconds
 from armed.journal import Journal
 from armed.launch import Launch, flush_standard_streams, run_child, signals_blocked
 from armed.recovery import NEVER, Deadlines, Generation, Mode, begin_generation
+from armed.registry import Registry, cancel, draw_key
 from armed.slots import SlotTable, check_size
 from armed.spawn import spawning
 
@@ -103,7 +104,10 @@ class Outcome:
 
 @dataclass(eq=False)
 class Child:
-    """A child, alive or dead. `outcome` is None until it is reaped; `slot` is 0 where it has none."""
+    """A child, alive or dead.
+
+    `slot` is 0 where it has none, `outcome` is None until it is reaped, `cancel_key` is for `Supervisor.cancel`.
+    """
 
     pid: int
     slot: int
@@ -113,6 +117,7 @@ class Child:
     restarts: Child | None = field(default=None, repr=False)  # the child whose work this one began anew
     outcome: Outcome | None = field(default=None, init=False)
     _target: Callable[..., object] | None = field(default=None, repr=False)  # where it is to be started again
+    cancel_key: bytes = field(default=b"", repr=False)
     _token: int = field(default=0, repr=False)
     _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
 
@@ -267,7 +272,7 @@ class Supervisor:
         self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
         self._generation = begin_generation(1, self._size, make_shared)
         with contextlib.ExitStack() as undo:
-            undo.callback(self._generation.slots.close)
+            undo.callback(self._generation.close)
             self._lifeline = Lifeline()
             undo.callback(self._lifeline.close)
             self._watch = Watch()
@@ -318,6 +323,11 @@ class Supervisor:
             return 0.0
         due = self._deadlines.next
         return None if due == float("inf") else max(due - time.monotonic(), 0.0)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of this generation, to be handed to a process of your own that serves cancel requests."""
+        return self._generation.registry
 
     @property
     def children(self) -> tuple[Child, ...]:
@@ -373,6 +383,17 @@ class Supervisor:
                 self._turn(deadline)
 
         return self._deliver(work)
+
+    def cancel(self, pid: int, key: bytes) -> bool:
+        """Send the cancel signal, SIGUSR1, to the living child with this pid and `cancel_key`; return whether it was.
+
+        For any thread, also while another one is in `run`, and for signal handlers. Whoever is not a living child of
+        this generation is not signalled, whatever is asked. O(1): the key says which entry it is about. A child
+        without a handler of its own for the signal ends by it as by SIGTERM. Raises `ForeignProcess` (another process
+        uses `armed.cancel` and the registry), and as `armed.cancel` does.
+        """
+        self._require_own_process()
+        return cancel(self.registry, pid, key)
 
     def close(self, timeout: float = 10.0) -> list[Event]:
         """End all children and free everything; return what happened. Harmless when repeated.
@@ -505,11 +526,14 @@ class Supervisor:
                 # Who has no slot has a word and a token that nobody looks at.
                 word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
                 run_child(replace(launch, word=word, lifeline=self._lifeline, watch=self._watch))
+            key = draw_key(slot) if slot else b""
             start.child = child = Child(
                 start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
-                start.target if start.again else None, token,
+                start.target if start.again else None, key, token,
             )  # fmt: skip
             pidfd = self._watch.add(child.pid)
+            if slot:
+                generation.registry.enter(slot, child.pid, key)
             self._note(EventKind.STARTUP if start.kind is Kind.STARTUP else EventKind.STARTED, child)
             self._children[pidfd] = child
             self._starts.remove(start)
@@ -545,6 +569,8 @@ class Supervisor:
         for kind in (EventKind.STARTED, EventKind.STARTUP):
             self._events.pop(Event(kind, child.generation, child), None)
         if start.status is None:
+            if self._has_slot(child):
+                self.registry.clear(child.slot)  # as in _reap
             start.status = exits.end(child.pid)
         if self._mode is not Mode.STOPPED and child.slot:
             word = self.slots.word(child.slot)
@@ -583,6 +609,8 @@ class Supervisor:
                 child._end = Outcome(decide(status, word, child._token, child.kind), status, word)
             self._conclude(child, child._end)
             if self._has_slot(child):
+                # Before the pid is let go: a canceller that finds the entry still there may rely on the pid.
+                self.registry.clear(child.slot)
                 self.slots.release(child.slot)
             exits.reap(pidfd)
             self._children.pop(pidfd, None)
@@ -668,6 +696,7 @@ class Supervisor:
                 self._give_up(error)
             # What a startup child failed to prepare is no generation that the next one could read.
             if self._startup is not None and self._previous is None:
+                last.close()
                 self._previous = last
             else:
                 last.retire()

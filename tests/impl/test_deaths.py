@@ -238,15 +238,15 @@ def test_signals_mean_in_a_child_what_they_mean_in_a_new_process(in_child):
 
 
 def test_the_parents_signal_mask_is_restored_and_inherited(in_child):
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGTERM])
     try:
         _, said = in_child(
             lambda me, say: say(",".join(sorted(s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
         )
-        assert said == ["SIGUSR1"]
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR1, signal.SIGTERM}
+        assert said == ["SIGUSR2"]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == {signal.SIGUSR2, signal.SIGTERM}
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1, signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2, signal.SIGTERM])
 
 
 def test_a_child_has_none_of_its_siblings_descriptors(gate):

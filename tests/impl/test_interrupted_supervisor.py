@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from armed import CrashWhileClosing, EventKind, Mode, Supervisor, exits, recovery, slots, supervisor
+from armed import CrashWhileClosing, EventKind, Mode, Supervisor, exits, recovery, registry, slots, supervisor
 
 LIMIT = 20.0
-MODULES = (supervisor, exits, slots, recovery)
+MODULES = (supervisor, exits, slots, recovery, registry)
 HAND_OVER = {"_deliver", "step", "run", "close"}
 
 
@@ -96,7 +96,7 @@ def paused(me, shared):
 
 
 def deaf(me, shared):
-    for number in (signal.SIGTERM, signal.SIGQUIT):
+    for number in (signal.SIGTERM, signal.SIGQUIT, registry.CANCEL_SIGNAL):
         signal.signal(number, signal.SIG_IGN)
     shared.open()
     paused(me, shared)
@@ -120,6 +120,11 @@ def preparing(me, shared, previous):
 
 def dead(child):
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+
+def entries(sup):
+    """The slots that have an entry in the registry."""
+    return [slot for slot in (1, 2) if any(sup.registry._words[3 * slot : 3 * slot + 3])]
 
 
 ENDING = ["closing", "closed"]
@@ -147,6 +152,11 @@ PHASES = {
         lambda sup, gate: dead(sup.start(crashing_at_first, restart=True)),
         lambda sup: sup.run(LIMIT),
         ["started", "crashed", "stopping", "reset", "running", "started", "exited", *ENDING],
+    ),
+    "cancel": (
+        lambda sup, gate: (sup.start(deaf), gate.wait()),
+        lambda sup: sup.cancel(sup.children[0].pid, sup.children[0].cancel_key),
+        ["started", "closing", "stopping", "lost", "closed"],
     ),
     "close": (
         lambda sup, gate: (sup.start(deaf), gate.wait()),
@@ -191,10 +201,12 @@ def live(phase, ready, interruption):
     if phase == "start":
         started = [event.child for event in sup._events if event.kind is EventKind.STARTED]
         assert list(sup.children) == started, where
+        assert entries(sup) == [child.slot for child in sup.children], where
+        assert all(sup.registry.holds(child.pid, child.cancel_key) for child in sup.children), where
         expected = expected if started else ENDING
     if phase in ("start", "reap", "recover", "prepare", "restart"):
         told.by(sup.run, LIMIT)
-        assert (sup.slots.in_use(), sup.children) == ({}, ()), where
+        assert (sup.slots.in_use(), sup.children, entries(sup)) == ({}, (), []), where
         assert sorted(sup.slots.assign()[0] for _ in range(2)) == [1, 2], where
     told.by(sup.close, LIMIT if phase == "crash while closing" else 0)  # that child ends when it is asked
     told.by(sup.close)
