@@ -53,7 +53,6 @@ from armed.launch import Launch, flush_standard_streams, run_child, signals_bloc
 from armed.recovery import NEVER, Deadlines, Generation, Mode, begin_generation
 from armed.registry import Registry, cancel, draw_key
 from armed.slots import SlotTable, check_size
-from armed.spawn import spawning
 
 __all__ = ["Child", "Decision", "Event", "EventKind", "Kind", "Outcome", "Supervisor", "decide"]
 
@@ -250,7 +249,11 @@ class Supervisor:
         self._startup_limit = check_seconds("startup_limit", startup_limit)
         if start_method not in ("fork", "spawn"):
             raise ValueError(f"start_method is {start_method!r}: give 'fork' or 'spawn'")
-        self._spawns = start_method == "spawn"
+        self._spawning: Callable[..., contextlib.AbstractContextManager[Callable[[], int]]] | None = None
+        if start_method == "spawn":
+            from armed.spawn import spawning  # it loads much of multiprocessing, which a fork does without
+
+            self._spawning = spawning
         self._stop_after = check_seconds("stop_after", stop_after)
         self._restart_limit = _check_limit(restart_limit)
         self._dead_end = _check_callable("dead_end", dead_end, "call asyncio.run() or the loop inside it")
@@ -517,8 +520,8 @@ class Supervisor:
                 start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude
             )
             # One call of C code starts a process and records the answer.
-            if self._spawns:
-                with spawning(launch, generation.slots, self._lifeline) as spawn:
+            if self._spawning is not None:
+                with self._spawning(launch, generation.slots, self._lifeline) as spawn:
                     start.pids.extend(itertools.starmap(spawn, ((),)))
             else:
                 start.pids.extend(itertools.starmap(os.fork, ((),)))

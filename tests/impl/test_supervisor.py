@@ -70,7 +70,9 @@ DEFERRED = [generator, coroutine, async_generator, AsyncCallable(), functools.pa
 @pytest.mark.parametrize(
     ("name", "value"),
     [("slots", value) for value in ("4", 1.5, None, True, math.nan)]
-    + [("make_shared", value) for value in (3, *DEFERRED)]
+    + [("make_shared", value) for value in (3, *DEFERRED[1:])]  # a generator function makes, then cleans up
+    + [(name, value) for name in ("startup", "dead_end", "on_event") for value in (3, *DEFERRED)]
+    + [("startup_limit", value) for value in ("1", None)]
     + [("stop_after", value) for value in ("1", None, True, [])],
 )
 def test_an_argument_of_the_wrong_type_is_refused_by_name(name, value):
@@ -295,7 +297,7 @@ def test_closing_during_a_recovery_waits_for_the_end_of_children_and_resets_noth
         until(sup, EventKind.STOPPING)
         with pytest.raises(NotRunning):
             sup.start(print)
-        assert kinds(sup.close()) == ["closing", "lost", "closed"]
+        assert kinds(sup.close()) == ["closing", "limit", "lost", "closed"]
         assert (sup.generation, stubborn.outcome.status) == (1, -signal.SIGKILL)
 
 
@@ -725,7 +727,7 @@ def test_a_signal_handler_may_close_the_supervisor_that_it_interrupts(gate, alar
     sup.step(0)
     alarm(0.05, lambda: told.extend(sup.close(0)))
     assert getattr(sup, call)(LIMIT) == []
-    assert [kind for kind in kinds(told) if kind != "closing"] == ["stopping", "lost", "closed"]
+    assert [kind for kind in kinds(told) if kind != "closing"] == ["stopping", "limit", "lost", "closed"]
     assert (sup.mode, sup.children) == (Mode.STOPPED, ())
     with pytest.raises(Closed):
         sup.run()
