@@ -185,14 +185,30 @@ def _define(name: str, parameters: str, lines: list[str], **known: Any) -> Calla
     return function
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledAction:
-    """An action as two functions of a state and the action's arguments."""
+    """An action as two functions of a state and the action's arguments: `enabled` and `next_state`."""
 
+    instance: Instance
     action: Action
-    domains: tuple[range | tuple[int, ...], ...]
-    enabled: Callable[..., bool]
-    next_state: Callable[..., State]
+
+    @property
+    def domains(self) -> tuple[range | tuple[int, ...], ...]:
+        """What each argument ranges over."""
+        return tuple(self.instance.members(parameter) for parameter in self.action.of)
+
+    @cached_property
+    def enabled(self) -> Callable[..., bool]:
+        """The whole guard."""
+        source, names = self.instance.source(self.action.of)
+        conditions = [source.write(term.z3) for term in self.action.conditions]
+        return _function(["S", *names], " and ".join(conditions) or "True")
+
+    @cached_property
+    def next_state(self) -> Callable[..., State]:
+        """All effects at once."""
+        source, names = self.instance.source(self.action.of)
+        return _function(["S", *names], source.after(self.action))
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,19 +263,11 @@ class Instance:
 
     @cached_property
     def actions(self) -> dict[str, CompiledAction]:
-        """Every action of the system, compiled, by name."""
-        return {action.name: self._compile(action) for action in self.system.actions}
+        """Every action of the system, by name; each is compiled when it is first used."""
+        return {action.name: CompiledAction(self, action) for action in self.system.actions}
 
-    def _compile(self, action: Action) -> CompiledAction:
-        source, parameters = self._source(action.of)
-        return CompiledAction(
-            action,
-            tuple(self.members(parameter) for parameter in action.of),
-            _function(["S", *parameters], " and ".join(source.write(term.z3) for term in action.conditions) or "True"),
-            _function(["S", *parameters], source.after(action)),
-        )
-
-    def _source(self, over: tuple[Parameter, ...]) -> tuple[_Source, list[str]]:
+    def source(self, over: tuple[Parameter, ...]) -> tuple[_Source, list[str]]:
+        """Return what writes Python source about members of `over`, and the names of its parameters for them."""
         names = [f"p{i}" for i in range(len(over))]
         bound = {parameter.name: name for parameter, name in zip(over, names, strict=True)}
         return _Source(self, {actor.name: "A", **bound}), names
@@ -284,7 +292,7 @@ class Instance:
         return _define("successors", "S", lines)
 
     def _write_steps(self, position: int, action: Action) -> list[str]:
-        source, names = self._source(action.of)
+        source, names = self.source(action.of)
         conditions = [part for term in action.conditions for part in _conjuncts(term.z3)]
         arguments = "".join(f"{name}, " for name in names)
         step = [f"out.append(({position}, ({arguments}), {source.after(action)}))"]
@@ -315,7 +323,7 @@ class Instance:
     def why_not(self, state: State, name: str, *arguments: int) -> str:
         """Name the first conjunct of the action's guard that does not hold in `state`."""
         action = self.actions[name].action
-        source, names = self._source(action.of)
+        source, names = self.source(action.of)
         reasons = [""] * (len(action.conditions) - len(action.guard)) + [conjunct.why for conjunct in action.guard]
         for term, why in zip(action.conditions, reasons, strict=True):
             if not _function(["S", *names], source.write(term.z3))(state, *arguments):
@@ -324,7 +332,7 @@ class Instance:
 
     def predicate(self, term: Term, over: tuple[Parameter, ...] = ()) -> Callable[..., bool]:
         """Compile a condition to a function of (state, state after, actor, *members of `over`)."""
-        source, names = self._source(over)
+        source, names = self.source(over)
         return _function(["S", "T", "A", *names], source.write(term.z3))
 
     def watch(self, look_for: dict[str, Sought]) -> Callable[[State, State, int], list[tuple[str, Arguments]]]:
@@ -338,7 +346,7 @@ class Instance:
         return _define("watch", "S, T, A", lines)
 
     def _write_watch(self, name: str, sought: Sought) -> list[str]:
-        source, names = self._source(sought.over)
+        source, names = self.source(sought.over)
         arguments = "".join(f"{each}, " for each in names)
         conditions = list(_conjuncts(sought.condition.z3))
         return _loops(source, sought.over, conditions, [f"out.append(({name!r}, ({arguments})))"])
