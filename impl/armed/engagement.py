@@ -34,6 +34,7 @@ from threading import get_ident
 from types import CodeType, FrameType, TracebackType
 from typing import Final, TypeVar
 
+from armed.early import MUTE, Rope
 from armed.errors import AlreadyArmed, ArmedError, ForeignProcess, NotArmed, StillArmed, WrongThread
 from armed.slots import active_word
 
@@ -73,9 +74,12 @@ class Engager:
     a lock. For the child's main thread only.
     """
 
-    __slots__ = ("_entries", "_is_open", "_must_stop", "_page", "_thread", "_token", "_word", "generation", "slot")
+    __slots__ = (
+        "_bell", "_entries", "_is_open", "_must_stop", "_page", "_pull", "_thread", "_token", "_word",
+        "generation", "slot",
+    )  # fmt: skip
 
-    def __init__(self, slot: int, generation: int, word: memoryview, token: int) -> None:
+    def __init__(self, slot: int, generation: int, word: memoryview, token: int, rope: Rope = MUTE) -> None:
         self.slot: Final = slot
         self.generation: Final = generation
         self._word: Final = word
@@ -85,6 +89,11 @@ class Engager:
         self._page.madvise(_MADV_WIPEONFORK)
         self._token: Final = memoryview(self._page).cast("Q")[:1]
         self._token[0] = token
+        # The bell is armed only while the switch is: after it, and disarmed before it. Whatever falls between the two
+        # stores, a ring is missing at worst, and a ring is only a hint.
+        self._bell: Final = rope.end
+        self._pull: Final = rope.pull
+        self._bell[0] = 0  # what it was when the supervisor forked, which may be an armed child itself
         self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
@@ -105,6 +114,7 @@ class Engager:
         # Armed first, then open: an exception between the two leaves a block that nobody ends and that blocks nothing.
         self._word[0] = token ^ _ALL_ONES
         self._is_open = True
+        self._bell[0] = self._pull
         return self
 
     def __exit__(
@@ -116,6 +126,7 @@ class Engager:
         # Closed first: from here nothing can be taken, not even by a signal handler, so what the next line sees stays.
         self._is_open = False
         if not self._entries:
+            self._bell[0] = 0
             self._word[0] = token
             return False
         failure, left = self._end(error)
@@ -230,6 +241,7 @@ class Engager:
         if all(entry.progress is Progress.GIVEN for entry in self._entries):
             # Forgotten first: what is left in the other order would be taken for something that was not given back.
             self._entries.clear()
+            self._bell[0] = 0
             self._word[0] = token
             return None, error
         failures.sort(key=lambda failure: isinstance(failure, Exception))

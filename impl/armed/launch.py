@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from armed.early import Rope
 from armed.engagement import UNINTERRUPTED, Engager
 from armed.exits import Lifeline, Watch
 
@@ -33,6 +34,7 @@ class Launch:
     generation: int
     word: memoryview
     token: int
+    rope: Rope
     lifeline: Lifeline
     watch: Watch
     mask: Set[int]  # the supervisor's signal mask before the fork
@@ -83,7 +85,7 @@ def _be_child(launch: Launch) -> int:
     try:
         launch.lifeline.hold()  # its write end was closed by the hook on fork
         launch.watch.close()
-        engager = Engager(launch.slot, launch.generation, launch.word, launch.token)
+        engager = Engager(launch.slot, launch.generation, launch.word, launch.token, launch.rope)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()
