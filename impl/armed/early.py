@@ -25,7 +25,7 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
 from armed.errors import Unsupported
 
@@ -77,7 +77,7 @@ def hang_bell(wanted: Wanted) -> tuple[Bell | None, str]:
 
 
 def is_exiting(pid: int) -> bool:
-    """Whether a child's main thread, or all of an unreaped child, will execute nothing more. False if nobody can say."""
+    """Whether the main thread of an unreaped child will execute nothing any more. False if nobody can say."""
     try:
         with io.FileIO(f"/proc/{pid}/stat") as file:
             stat = file.read()
@@ -110,9 +110,10 @@ class Bell:
 
         Its robust list is where this thread's is; to find that out here costs the child nothing.
         """
-        _call("get_robust_list", 0, ctypes.addressof(self._head), ctypes.addressof(self._head) + 8)
+        answer = ctypes.addressof(self._head)
+        failed = _syscall()(*_arguments("get_robust_list", 0, answer, answer + 8))
         head = self._head[0]
-        if not head:
+        if failed or not head:
             return MUTE
         # struct robust_list_head: the list; how far from an entry its futex word is; list_op_pending, an entry.
         distance = ctypes.c_long.from_address(head + 8).value
@@ -132,7 +133,7 @@ class Ear:
     exception of a signal handler.
     """
 
-    __slots__ = ("_answered", "_asked", "_heard", "_queues", "_results", "_taken", "_words", "file")
+    __slots__ = ("_answered", "_asked", "_heard", "_queues", "_results", "_taken", "_words", "file", "number")
 
     def __init__(self, address: int) -> None:
         # Private, and the kernel holds these pages: a fork copies them, so that no child can write into ours.
@@ -150,6 +151,7 @@ class Ear:
         except ValueError:  # -1 is no descriptor
             raise _failure("io_uring_setup") from None
         self.file: Final = opened[0]
+        self.number: Final = self.file.fileno()
         # Where in the queues these are, in words: how many questions the kernel has taken and we have asked, how many
         # answers we have heard and it has given, and the answers.
         self._taken, self._asked = (at // 4 for at in struct.unpack_from("2I", parameters, 40))
@@ -187,14 +189,14 @@ class Ear:
         if words[self._asked] == words[self._answered]:
             words[self._asked] = (words[self._asked] + 1) & _32_BITS
         if words[self._taken] != words[self._asked]:
-            _call("io_uring_enter", self.file.fileno(), 1)
+            _call("io_uring_enter", self.number, 1)
 
 
 @functools.cache
-def _syscall() -> Callable[..., Any]:
+def _syscall() -> Callable[..., int]:
     function = ctypes.CDLL(None, use_errno=True).syscall
     function.argtypes, function.restype = (ctypes.c_long,) * 7, ctypes.c_long
-    return function
+    return cast("Callable[..., int]", function)
 
 
 def _arguments(name: str, *arguments: int) -> tuple[int, ...]:

@@ -42,7 +42,6 @@ __all__ = ["Engager"]
 
 T = TypeVar("T")
 _MADV_WIPEONFORK: Final = 18  # Linux 4.14; the mmap module has no name for it
-_ALL_ONES: Final = active_word(0)
 
 
 class Progress(enum.Enum):
@@ -75,7 +74,7 @@ class Engager:
     """
 
     __slots__ = (
-        "_bell", "_entries", "_is_open", "_must_stop", "_page", "_pull", "_thread", "_token", "_word",
+        "_active", "_bell", "_entries", "_is_open", "_must_stop", "_page", "_pull", "_thread", "_token", "_word",
         "generation", "slot",
     )  # fmt: skip
 
@@ -87,8 +86,11 @@ class Engager:
         # has no clean value to store, and needs no look at its pid (a system call) to know that it is foreign.
         self._page: Final = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._page.madvise(_MADV_WIPEONFORK)
-        self._token: Final = memoryview(self._page).cast("Q")[:1]
+        words = memoryview(self._page).cast("Q")
+        self._token: Final = words[:1]
         self._token[0] = token
+        self._active: Final = words[1:2]  # beside it, as to compute it would take as long as a store
+        self._active[0] = active_word(token)
         # The bell is armed only while the switch is: after it, and disarmed before it. Whatever falls between the two
         # stores, a ring is missing at worst, and a ring is only a hint.
         self._bell: Final = rope.end
@@ -108,11 +110,11 @@ class Engager:
         return self
 
     def __enter__(self) -> Engager:
-        token = self._token[0]
-        if not token or self._is_open or self._entries or get_ident() != self._thread:
+        active = self._active[0]
+        if not active or self._is_open or self._entries or get_ident() != self._thread:
             raise self._refusal()
         # Armed first, then open: an exception between the two leaves a block that nobody ends and that blocks nothing.
-        self._word[0] = token ^ _ALL_ONES
+        self._word[0] = active
         self._is_open = True
         self._bell[0] = self._pull
         return self
@@ -181,8 +183,7 @@ class Engager:
         is evidence. Does nothing, and returns False, in a process forked by the child.
         """
         self._is_open = False
-        token = self._token[0]
-        if self._entries or self._word[0] == token ^ _ALL_ONES:
+        if self._entries or self._word[0] == self._active[0]:
             self._end(None)
         return bool(self._token[0])
 

@@ -70,7 +70,10 @@ class Watch:
         return file.fileno()
 
     def wait(self, timeout: float) -> list[int]:
-        """Return the pidfds of dead children, and other files that are ready, after `timeout` seconds (rounded up to a millisecond) at the latest."""
+        """Return the pidfds of dead children, and what else is ready.
+
+        After `timeout` seconds, rounded up to a millisecond, at the latest.
+        """
         return [pidfd for pidfd, _ in self._epoll.poll(min(max(timeout, 0.0), _LONGEST_WAIT))]
 
     def remove(self, pidfd: int) -> None:

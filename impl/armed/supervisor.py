@@ -16,6 +16,7 @@ import contextlib
 import enum
 import inspect
 import itertools
+import math
 import os
 import re
 import reprlib
@@ -31,6 +32,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from armed import exits, recovery
+from armed.early import LOG, MUTE, Bell, Wanted, hang_bell, is_exiting
 from armed.errors import (
     ArmedError,
     Closed,
@@ -93,6 +95,7 @@ class Child:
     outcome: Outcome | None = field(default=None, init=False)
     _token: int = field(default=0, repr=False)
     _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
+    _last_word: int | None = field(default=None, init=False, repr=False)  # if it was noticed before its death
 
 
 @dataclass(eq=False)
@@ -108,7 +111,11 @@ class _Start:
 
 
 class EventKind(enum.Enum):
-    """What happened. A recovery is crashed, stopping, then lost or exited for each other child, reset, running."""
+    """What happened. A recovery is crashed, stopping, then lost or exited for each other child, reset, running.
+
+    With early warning it begins while the child that crashed is still dying, and the others may be gone before it. Its
+    events, in this order all the same, are told when that child is reaped: then its outcome is known.
+    """
 
     STARTED = "started"
     EXITED = "exited"  # decided clean
@@ -159,6 +166,10 @@ class Supervisor:
     make_shared  makes what the children share, from nothing: called now, and once in each recovery, in this process.
                  Its answer goes to every child of that generation; let it make locks, memory and queues anew
     stop_after   seconds that a child has from SIGQUIT to SIGKILL
+    early_warning
+                 whether the others are stopped already when an armed child begins to die, which for one with much
+                 memory is long before it is dead: "auto", if the system can tell (Linux 6.7, io_uring allowed), "on",
+                 or else `Unsupported` is raised, or "off". What is decided does not depend on it
 
     Leave its children to it: an exit status that a wait() of the program's own takes away is counted as a crash (status
     -127), with a `RuntimeWarning`.
@@ -170,7 +181,12 @@ class Supervisor:
     _pid = 0  # for __del__, if __init__ raises
 
     def __init__(
-        self, slots: int = 64, make_shared: Callable[[], Any] | None = None, *, stop_after: float = 5.0
+        self,
+        slots: int = 64,
+        make_shared: Callable[[], Any] | None = None,
+        *,
+        stop_after: float = 5.0,
+        early_warning: Wanted = "auto",
     ) -> None:
         _require_linux()
         _require_exit_statuses()
@@ -192,6 +208,11 @@ class Supervisor:
             self._lifeline = Lifeline()
             undo.callback(self._lifeline.close)
             self._watch = Watch()
+            undo.callback(self._watch.close)
+            self._bell, self._early_warning = hang_bell(early_warning)
+            if self._bell is not None:
+                undo.callback(self._bell.close)
+                self._watch.add_file(self._bell.ear.file)
             undo.pop_all()
         self._pid = os.getpid()
         self._mode = Mode.RUNNING
@@ -205,6 +226,11 @@ class Supervisor:
     def generation(self) -> int:
         """The number of the generation, from 1; each recovery begins the next."""
         return self._generation.number
+
+    @property
+    def early_warning(self) -> str:
+        """Say "on", or "off: " and why."""
+        return self._early_warning
 
     @property
     def slots(self) -> SlotTable:
@@ -238,8 +264,8 @@ class Supervisor:
 
         def work() -> None:
             self._require_open()
-            self._turn(time.monotonic() if self._events else deadline)
-            while not self._events and self._mode is not Mode.STOPPED and time.monotonic() < deadline:
+            self._turn(time.monotonic() if self._tellable() else deadline)
+            while not self._tellable() and self._mode is not Mode.STOPPED and time.monotonic() < deadline:
                 self._turn(deadline)
 
         return self._deliver(work)
@@ -364,6 +390,7 @@ class Supervisor:
         """
         generation = self._generation
         with signals_blocked() as mask:
+            rope = MUTE if self._bell is None else self._bell.rope()
             start.slot, start.token = slot, token = generation.slots.assign()
             # One call of C code forks and records the answer.
             start.pids.extend(itertools.starmap(os.fork, ((),)))
@@ -371,7 +398,7 @@ class Supervisor:
                 word = generation.slots.view(slot)
                 run_child(
                     Launch(
-                        target, start.args, generation.shared, slot, generation.number, word, token,
+                        target, start.args, generation.shared, slot, generation.number, word, token, rope,
                         self._lifeline, self._watch, mask, prelude,
                     )
                 )  # fmt: skip
@@ -427,11 +454,44 @@ class Supervisor:
         try:
             for pidfd in self._watch.wait(due - time.monotonic()):
                 with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
-                    self._reap(pidfd)
+                    if self._bell is not None and pidfd == self._bell.ear.number:
+                        self._listen(self._bell)
+                    else:
+                        self._reap(pidfd)
         except (OSError, ValueError, Closed):
             if self._mode is not Mode.STOPPED:  # else a signal handler closed the supervisor in the middle of this
                 raise
         self._advance()
+
+    def _listen(self, bell: Bell) -> None:
+        """The bell has rung, or will not ring any more."""
+        try:
+            rang = bell.ear.has_rung()
+        except OSError as error:
+            if self._mode is Mode.STOPPED:
+                raise
+            self._early_warning = f"off: {error}"
+            self._bell = None
+            self._watch.remove(bell.ear.number)
+            bell.close()
+            LOG.warning("early warning is off: %s", error)
+            return
+        if rang and self._mode is Mode.RUNNING:
+            self._look_who_is_dying()
+
+    def _look_who_is_dying(self) -> None:
+        """Begin recovery if a child is dying that has not disarmed; it is reaped, and its crash decided, later.
+
+        The word counts that is read when the child's main thread executes nothing any more: nobody else disarms it. The
+        look before that only spares most children the other one, which is dear.
+        """
+        for child in list(self._children.values()):
+            if child._end is None and self.slots.word(child.slot) != child._token and is_exiting(child.pid):
+                word = self.slots.word(child.slot)
+                if word != child._token:
+                    child._last_word = word
+                    self._blame(child)
+                    return
 
     def _reap(self, pidfd: int) -> None:
         """Decide about a dead child and let it go. Its slot is read while its pid still is its own.
@@ -445,7 +505,7 @@ class Supervisor:
                 status = exits.observe(pidfd)
                 if status is None:
                     return
-                word = self.slots.word(child.slot)
+                word = self.slots.word(child.slot) if child._last_word is None else child._last_word
                 child._end = Outcome(decide(status, word, child._token), status, word)
             self._conclude(child, child._end)
             if self._has_slot(child):
@@ -470,13 +530,20 @@ class Supervisor:
         if not outcome.lost:
             self._note(EventKind.EXITED, child)
         elif self._mode is Mode.RUNNING or self._culprit is child:
-            self._culprit = child
-            self._crashed_while_closing = self._is_closing
-            self._note(EventKind.CRASHED, child)
-            self._stop_children()
+            self._blame(child)
         else:
             self._note(EventKind.LOST, child)
         child.outcome = outcome
+
+    def _blame(self, child: Child) -> None:
+        """Begin recovery. Done again when the child is reaped, for what an exception has kept from being done."""
+        self._culprit = child
+        crashed = Event(EventKind.CRASHED, child.generation, child)
+        if crashed not in self._events:
+            self._crashed_while_closing = self._is_closing  # and not what it is when the child is reaped
+            self._note(crashed.kind, child)
+        if self._deadlines.kill_at == math.inf:
+            self._stop_children()
 
     def _stop_children(self) -> None:
         self._mode = Mode.STOPPING
@@ -544,8 +611,9 @@ class Supervisor:
                 if tell is not None:
                     tell(list(self._events))
                 taken = self._events
-                self._events = {}
-                events = list(taken)
+                told = self._tellable()
+                self._events = dict.fromkeys(list(taken)[len(told) :])
+                events = list(told)
         except CrashWhileClosing:
             self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
             raise
@@ -555,11 +623,20 @@ class Supervisor:
             raise
         return events
 
+    def _tellable(self) -> dict[Event, None]:
+        """What has happened, without a crash whose child is still dying, and what came after it."""
+        if self._culprit is None or self._culprit.outcome is not None:
+            return self._events
+        crashed = Event(EventKind.CRASHED, self._culprit.generation, self._culprit)
+        return dict.fromkeys(itertools.takewhile(lambda event: event != crashed, self._events))
+
     def _shut(self) -> None:
         """Free everything; with the lifeline's write end any child still there ends. Each step may be repeated."""
         self._deadlines = NEVER
         self._lifeline.close()
         self._watch.close()
+        if self._bell is not None:
+            self._bell.close()
         self.slots.close()
         self._mode = Mode.STOPPED  # last: until then a close begins here again
 
