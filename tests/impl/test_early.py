@@ -156,7 +156,9 @@ def test_it_rings_again_in_each_generation():
         assert (sup.generation, sup.early_warning) == (5, "on")
 
 
-@pytest.mark.parametrize("death", [*ARMED, *DISARMED], ids=lambda death: "-".join(map(str, (death[0].__name__, *death[1:]))))
+@pytest.mark.parametrize(
+    "death", [*ARMED, *DISARMED], ids=lambda death: "-".join(map(str, (death[0].__name__, *death[1:])))
+)
 def test_what_is_decided_does_not_depend_on_it(death, gate):
     outcomes = []
     for wanted in ("on", "off"):
@@ -171,7 +173,9 @@ def test_what_is_decided_does_not_depend_on_it(death, gate):
                 events += sup.step(LIMIT)
             word = child.outcome.slot_word
             left = "clean" if word == child._token else "active" if word == active_word(child._token) else "foreign"
-            outcomes.append((kinds(events), child.outcome.decision, child.outcome.status, left, sibling.outcome is None))
+            outcomes.append(
+                (kinds(events), child.outcome.decision, child.outcome.status, left, sibling.outcome is None)
+            )
     assert outcomes[0] == outcomes[1]
 
 
@@ -369,7 +373,7 @@ def test_a_child_of_a_supervisor_in_an_armed_child_does_not_ring_the_outer_bell(
 
 def test_nobody_can_scribble_over_the_bell():
     def target(me, shared, sup):
-            faulthandler.disable()
+        faulthandler.disable()
         sup._bell._page[0] = 1
 
     with Supervisor() as sup:
@@ -527,5 +531,3 @@ def test_it_is_off_in_a_supervisor_that_failed_to_start_and_nothing_is_left(monk
     with pytest.raises(ZeroDivisionError):
         Supervisor()
     assert set(os.listdir("/proc/self/fd")) == descriptors
-
-
