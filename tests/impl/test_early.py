@@ -476,7 +476,7 @@ def test_it_may_be_wanted_or_not():
         with Supervisor(early_warning=wanted) as sup:
             assert sup.early_warning == answer
     for wrong in ("maybe", None, True):
-        with pytest.raises(ValueError, match="early_warning is .* auto, on, off"):
+        with pytest.raises(ValueError, match=r"early_warning is .* auto, on, off"):
             Supervisor(early_warning=wrong)
 
 

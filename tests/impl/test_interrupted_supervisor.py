@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from armed import CrashWhileClosing, EventKind, Mode, Supervisor, exits, recovery, slots, supervisor
+from armed import CrashWhileClosing, EventKind, Mode, Supervisor, early, exits, recovery, slots, supervisor
 
 LIMIT = 20.0
-MODULES = (supervisor, exits, slots, recovery)
+MODULES = (supervisor, early, exits, slots, recovery)
 HAND_OVER = {"_deliver", "step", "run", "close"}
 
 
