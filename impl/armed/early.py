@@ -23,7 +23,7 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
 
@@ -32,7 +32,7 @@ from armed.errors import Unsupported
 with contextlib.suppress(ImportError):  # a Python that was built without it: looked at below
     import ctypes
 
-__all__ = ["LOG", "MUTE", "Bell", "Ear", "Rope", "Wanted", "hang_bell", "is_exiting"]
+__all__ = ["LOG", "MUTE", "Bell", "Deaf", "Ear", "Rope", "Wanted", "hang_bell", "is_exiting"]
 
 LOG: Final = logging.getLogger("armed")
 Wanted = Literal["auto", "on", "off"]
@@ -47,6 +47,10 @@ _SHARED_32_BITS: Final = 2
 _WOKEN_BY_ANYBODY: Final = 0xFFFFFFFF
 _32_BITS: Final = 0xFFFFFFFF
 _PF_EXITING: Final = 4
+
+
+class Deaf(Unsupported):
+    """The bell cannot be heard, or cannot be heard any more."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class Bell:
         self._page: Final = mmap.mmap(-1, mmap.PAGESIZE)  # shared with all children forked later
         self._address: Final = _address_of(self._page)
         # A stray write harms who writes: with another value the bell would not ring, and nobody could wait for it.
-        _call("mprotect", self._address, mmap.PAGESIZE, mmap.PROT_READ)
+        if _call("mprotect", self._address, mmap.PAGESIZE, mmap.PROT_READ) < 0:
+            raise Unsupported(_failure_of("mprotect"))
         if self.rope() is MUTE:
             raise Unsupported("this C library registers no robust list")
         self.ear: Final = Ear(self._address)
@@ -111,7 +116,7 @@ class Bell:
         Its robust list is where this thread's is; to find that out here costs the child nothing.
         """
         answer = ctypes.addressof(self._head)
-        failed = _syscall()(*_arguments("get_robust_list", 0, answer, answer + 8))
+        failed = _call("get_robust_list", 0, answer, answer + 8)
         head = self._head[0]
         if failed or not head:
             return MUTE
@@ -129,8 +134,8 @@ class Bell:
 class Ear:
     """Waits by io_uring for a futex word that is 0: `file` is readable when the waiter has been woken.
 
-    Each question and each answer is counted in the queues themselves, so that each step may be taken again after an
-    exception of a signal handler.
+    Questions and answers are counted in the queues themselves, so that each step may be taken again after an exception
+    of a signal handler.
     """
 
     __slots__ = ("_answered", "_asked", "_heard", "_queues", "_results", "_taken", "_words", "file", "number")
@@ -149,7 +154,7 @@ class Ear:
             setup = itertools.starmap(_syscall(), (_arguments("io_uring_setup", 1, _address_of(parameters)),))
             opened.extend(map(io.FileIO, setup, ("r+",)))
         except ValueError:  # -1 is no descriptor
-            raise _failure("io_uring_setup") from None
+            raise Deaf(_failure_of("io_uring_setup")) from None
         self.file: Final = opened[0]
         self.number: Final = self.file.fileno()
         # Where in the queues these are, in words: how many questions the kernel has taken and we have asked, how many
@@ -160,23 +165,25 @@ class Ear:
         try:
             self._ask()
             if self._words[self._answered]:
-                raise Unsupported("io_uring waits for futexes from Linux 6.7 on")
+                raise Deaf("io_uring waits for futexes from Linux 6.7 on")
         except BaseException:
             self.close()
             raise
 
-    def has_rung(self) -> bool:
-        """Return whether it has rung since, and go on listening. Raises `OSError` if that is not possible any more."""
+    def rings(self) -> Iterator[None]:
+        """Go on listening, and yield once for each ring. Raises `Deaf` if that is not possible any more.
+
+        A ring is heard when the caller asks for the next: if an exception comes first, it will be yielded again.
+        """
         words = self._words
-        answered = words[self._answered]
-        if answered == words[self._heard]:
-            return False
-        self._ask()  # first, so that there always is a question: what rings from here on is another answer
-        error = -words[self._results + 4 * ((answered - 1) & 1) + 2] & _32_BITS  # of a struct io_uring_cqe
-        words[self._heard] = answered
-        if error not in (0, errno.ECANCELED):  # that is the end of the thread that asked
-            raise OSError(error, os.strerror(error))
-        return error == 0
+        while (heard := words[self._heard]) != words[self._answered]:
+            self._ask()  # first, so that what rings from here on is another answer
+            error = -words[self._results + 4 * (heard & 1) + 2] & _32_BITS  # of a struct io_uring_cqe
+            if error not in (0, errno.ECANCELED):  # that is the end of the thread that asked
+                raise Deaf(f"waiting for the futex: {os.strerror(error)}")
+            if error == 0:
+                yield
+            words[self._heard] = (heard + 1) & _32_BITS
 
     def close(self) -> None:
         """Listen no more. Harmless when repeated."""
@@ -188,8 +195,8 @@ class Ear:
         words = self._words
         if words[self._asked] == words[self._answered]:
             words[self._asked] = (words[self._asked] + 1) & _32_BITS
-        if words[self._taken] != words[self._asked]:
-            _call("io_uring_enter", self.number, 1)
+        if words[self._taken] != words[self._asked] and _call("io_uring_enter", self.number, 1) < 0:
+            raise Deaf(_failure_of("io_uring_enter"))
 
 
 @functools.cache
@@ -203,14 +210,12 @@ def _arguments(name: str, *arguments: int) -> tuple[int, ...]:
     return (_NUMBERS[os.uname().machine][name], *arguments, *(0,) * (6 - len(arguments)))
 
 
-def _call(name: str, *arguments: int) -> None:
-    if _syscall()(*_arguments(name, *arguments)) < 0:
-        raise _failure(name)
+def _call(name: str, *arguments: int) -> int:
+    return _syscall()(*_arguments(name, *arguments))
 
 
-def _failure(name: str) -> OSError:
-    error = ctypes.get_errno()
-    return OSError(error, os.strerror(error), name)
+def _failure_of(name: str) -> str:
+    return f"{name}: {os.strerror(ctypes.get_errno())}"
 
 
 def _address_of(memory: mmap.mmap | bytearray) -> int:

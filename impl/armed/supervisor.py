@@ -32,7 +32,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from armed import exits, recovery
-from armed.early import LOG, MUTE, Bell, Wanted, hang_bell, is_exiting
+from armed.early import LOG, MUTE, Bell, Deaf, Wanted, hang_bell, is_exiting
 from armed.errors import (
     ArmedError,
     Closed,
@@ -466,18 +466,15 @@ class Supervisor:
     def _listen(self, bell: Bell) -> None:
         """The bell has rung, or will not ring any more."""
         try:
-            rang = bell.ear.has_rung()
-        except OSError as error:
-            if self._mode is Mode.STOPPED:
-                raise
+            for _ in bell.ear.rings():
+                if self._mode is Mode.RUNNING:
+                    self._look_who_is_dying()
+        except Deaf as error:
             self._early_warning = f"off: {error}"
             self._bell = None
             self._watch.remove(bell.ear.number)
             bell.close()
             LOG.warning("early warning is off: %s", error)
-            return
-        if rang and self._mode is Mode.RUNNING:
-            self._look_who_is_dying()
 
     def _look_who_is_dying(self) -> None:
         """Begin recovery if a child is dying that has not disarmed; it is reaped, and its crash decided, later.
@@ -536,13 +533,14 @@ class Supervisor:
         child.outcome = outcome
 
     def _blame(self, child: Child) -> None:
-        """Begin recovery. Done again when the child is reaped, for what an exception has kept from being done."""
+        """Begin recovery, if this has not been done already: a child that was noticed early is reaped later."""
         self._culprit = child
         crashed = Event(EventKind.CRASHED, child.generation, child)
         if crashed not in self._events:
             self._crashed_while_closing = self._is_closing  # and not what it is when the child is reaped
             self._note(crashed.kind, child)
         if self._deadlines.kill_at == math.inf:
+            self._deadlines = replace(self._deadlines, stop_at=-math.inf)  # so it is due, if an exception interrupts it
             self._stop_children()
 
     def _stop_children(self) -> None:

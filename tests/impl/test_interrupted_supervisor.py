@@ -3,11 +3,14 @@
 A signal handler raises there when another thread of the program gets the signal: blocking it in one does not help.
 """
 
+import ctypes
 import dis
 import itertools
 import os
+import select
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -102,6 +105,14 @@ def deaf(me, shared):
     paused(me, shared)
 
 
+def dying(me, shared):
+    """Armed and without a main thread: it is noticed, and not dead before it is killed."""
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    threading.Thread(target=threading.Event().wait).start()
+    with me.engage():
+        ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit
+
+
 def crashing_when_asked(me, shared):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     with me.engage():
@@ -109,8 +120,17 @@ def crashing_when_asked(me, shared):
         paused(me, shared)
 
 
+def rung(sup):
+    assert select.select([sup._bell.ear.file], [], [], LIMIT)[0]
+
+
 def dead(child):
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+
+def is_available():
+    with Supervisor() as sup:
+        return sup.early_warning == "on"
 
 
 ENDING = ["closing", "closed"]
@@ -126,6 +146,11 @@ PHASES = {
         lambda sup, gate: (sup.start(deaf), gate.wait(), dead(sup.start(crashing))),
         lambda sup: sup.run(LIMIT),
         ["started", "started", "crashed", "stopping", "lost", "reset", "running", *ENDING],
+    ),
+    "notice": (
+        lambda sup, gate: (sup.start(dying), rung(sup)),
+        lambda sup: sup.run(LIMIT),
+        ["started", "crashed", "stopping", "reset", "running", *ENDING],
     ),
     "close": (
         lambda sup, gate: (sup.start(deaf), gate.wait()),
@@ -171,7 +196,7 @@ def live(phase, ready, interruption):
         started = [event.child for event in sup._events if event.kind is EventKind.STARTED]
         assert list(sup.children) == started, where
         expected = expected if started else ENDING
-    if phase in ("start", "reap", "recover"):
+    if phase in ("start", "reap", "recover", "notice"):
         told.by(sup.run, LIMIT)
         assert (sup.slots.in_use(), sup.children) == ({}, ()), where
         assert sorted(sup.slots.assign()[0] for _ in range(2)) == [1, 2], where
@@ -192,6 +217,8 @@ def live(phase, ready, interruption):
 def test_a_supervisor_interrupted_anywhere_loses_no_child_no_slot_and_no_event(phase, gate, codes_of):
     if phase == "crash while closing" and sys.version_info < (3, 12):
         pytest.skip("to trace its instructions crashes the interpreter of 3.11; from 3.12 on they are monitored")
+    if phase == "notice" and not is_available():
+        pytest.skip("this system has no early warning")
     ready = gate()
     descriptors = set(os.listdir("/proc/self/fd"))
     for n in itertools.count(1):
