@@ -91,7 +91,7 @@ def is_exiting(pid: int) -> bool:
 
 
 class Bell:
-    """The futex word, and how it is rung. Raises `Unsupported` or `OSError` where there can be none."""
+    """The futex word, how it is rung, and the ear that hears it. Raises `Unsupported` or `OSError` where there can be none."""
 
     __slots__ = ("_address", "_head", "_page", "ear")
 
@@ -171,12 +171,13 @@ class Ear:
             raise
 
     def rings(self) -> Iterator[None]:
-        """Go on listening, and yield once for each ring. Raises `Deaf` if that is not possible any more.
+        """Go on listening; yield, if it has rung, for one ring. Raises `Deaf` if that is not possible any more.
 
-        A ring is heard when the caller asks for the next: if an exception comes first, it will be yielded again.
+        It is crossed off when the caller is done with it: after an exception it will be yielded again. One, as the next
+        may come before he is done, again and again.
         """
         words = self._words
-        while (heard := words[self._heard]) != words[self._answered]:
+        if (heard := words[self._heard]) != words[self._answered]:
             self._ask()  # first, so that what rings from here on is another answer
             error = -words[self._results + 4 * (heard & 1) + 2] & _32_BITS  # of a struct io_uring_cqe
             if error not in (0, errno.ECANCELED):  # that is the end of the thread that asked

@@ -5,6 +5,7 @@ A signal handler raises there when another thread of the program gets the signal
 
 import ctypes
 import dis
+import gc
 import itertools
 import os
 import select
@@ -30,6 +31,7 @@ class Interruption:
         self.is_handed_over = False  # nothing is left but to return: Python runs no signal handler there
 
     def __enter__(self):
+        gc.disable()  # it would call __del__ of the supervisors of earlier rounds in here
         if sys.version_info >= (3, 12):
             monitoring, tool = sys.monitoring, sys.monitoring.DEBUGGER_ID
             monitoring.use_tool_id(tool, "interruption")
@@ -42,6 +44,7 @@ class Interruption:
         return self
 
     def __exit__(self, *details):
+        gc.enable()
         if sys.version_info >= (3, 12):
             if sys.monitoring.get_tool(sys.monitoring.DEBUGGER_ID):
                 for module in MODULES:
