@@ -91,7 +91,7 @@ def is_exiting(pid: int) -> bool:
 
 
 class Bell:
-    """The futex word, how it is rung, and the ear that hears it. Raises `Unsupported` or `OSError` where there can be none."""
+    """The futex word and how it is rung. Raises `Unsupported` or `OSError` where there can be none."""
 
     __slots__ = ("_address", "_head", "_page", "ear")
 
