@@ -199,6 +199,18 @@ def test_the_others_are_stopped_while_the_child_that_crashed_is_still_dying(gate
         assert culprit.outcome.slot_word == active_word(culprit._token)
 
 
+def test_the_word_that_counts_is_the_one_that_was_read_when_it_was_noticed(gate):
+    may_end = gate()
+    with Supervisor(stop_after=LIMIT) as sup:
+        culprit = sup.start(dying, may_end)
+        while sup.mode is Mode.RUNNING:
+            sup.step(0.05)
+        sup.slots.view(culprit.slot)[0] = culprit._token  # nobody but the child's main thread does that in good faith
+        may_end.open()
+        assert kinds(sup.run(LIMIT)) == ["crashed", "stopping", "reset", "running"]
+        assert (culprit.outcome.slot_word, culprit.outcome.lost) == (active_word(culprit._token), True)
+
+
 def test_without_it_they_are_stopped_when_that_child_is_dead(gate):
     ready, may_end = gate(), gate()
     with Supervisor(stop_after=LIMIT, early_warning="off") as sup:
@@ -359,7 +371,7 @@ def test_who_is_exiting_is_told_by_the_kernel(gate, forked, reaped):
 def test_a_child_of_a_supervisor_in_an_armed_child_does_not_ring_the_outer_bell():
     def target(me, shared):
         with me.engage(), Supervisor() as inner:
-            inner.start(by_exit_after_the_block)
+            inner.start(lambda me, shared: os._exit(0))  # it disarms nothing: it never was armed
             inner.run(LIMIT)
 
     with Supervisor() as sup:
@@ -517,9 +529,11 @@ def test_a_child_has_no_descriptor_of_the_bell_and_a_copy_of_the_queues(gate):
         said.open(str(rings()).encode())
 
     with Supervisor() as sup:
+        before = bytes(sup._bell.ear._queues)
         sup.start(target, sup)
         sup.run(LIMIT)
         assert (said.wait(), len(rings())) == (b"[]", 1)
+        assert bytes(sup._bell.ear._queues) == before
         dead(sup.start(by_exit, 0))
         assert has_rung(sup)
         assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
