@@ -34,6 +34,7 @@ from threading import get_ident
 from types import CodeType, FrameType, TracebackType
 from typing import Final, TypeVar
 
+from armed.early import MUTE, Rope
 from armed.errors import AlreadyArmed, ArmedError, ForeignProcess, NotArmed, StillArmed, WrongThread
 from armed.slots import active_word
 
@@ -41,7 +42,6 @@ __all__ = ["Engager", "WithoutSlot"]
 
 T = TypeVar("T")
 _MADV_WIPEONFORK: Final = 18  # Linux 4.14; the mmap module has no name for it
-_ALL_ONES: Final = active_word(0)
 
 
 class Progress(enum.Enum):
@@ -73,9 +73,12 @@ class Engager:
     a lock. For the child's main thread only.
     """
 
-    __slots__ = ("_entries", "_is_open", "_must_stop", "_page", "_thread", "_token", "_word", "generation", "slot")
+    __slots__ = (
+        "_active", "_bell", "_entries", "_is_open", "_must_stop", "_page", "_pull", "_thread", "_token", "_word",
+        "generation", "slot",
+    )  # fmt: skip
 
-    def __init__(self, slot: int, generation: int, word: memoryview, token: int) -> None:
+    def __init__(self, slot: int, generation: int, word: memoryview, token: int, rope: Rope = MUTE) -> None:
         self.slot: Final = slot
         self.generation: Final = generation
         self._word: Final = word
@@ -83,8 +86,16 @@ class Engager:
         # has no clean value to store, and needs no look at its pid (a system call) to know that it is foreign.
         self._page: Final = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._page.madvise(_MADV_WIPEONFORK)
-        self._token: Final = memoryview(self._page).cast("Q")[:1]
+        words = memoryview(self._page).cast("Q")
+        self._token: Final = words[:1]
         self._token[0] = token
+        self._active: Final = words[1:2]  # beside it, as to compute it would take as long as a store
+        self._active[0] = active_word(token)
+        # The bell is armed only while the switch is: after it, and disarmed before it. Whatever falls between the two
+        # stores, a ring is missing at worst, and a ring is only a hint.
+        self._bell: Final = rope.end
+        self._pull: Final = rope.pull
+        self._bell[0] = 0  # what it was when the supervisor forked, which may be an armed child itself
         self._thread: Final = get_ident()
         self._is_open = False
         self._entries: Final[list[_Entry]] = []  # once the block has ended it is empty, or the child stays armed
@@ -99,12 +110,13 @@ class Engager:
         return self
 
     def __enter__(self) -> Engager:
-        token = self._token[0]
-        if not token or self._is_open or self._entries or get_ident() != self._thread:
+        active = self._active[0]
+        if not active or self._is_open or self._entries or get_ident() != self._thread:
             raise self._refusal()
         # Armed first, then open: an exception between the two leaves a block that nobody ends and that blocks nothing.
-        self._word[0] = token ^ _ALL_ONES
+        self._word[0] = active
         self._is_open = True
+        self._bell[0] = self._pull
         return self
 
     def __exit__(
@@ -116,6 +128,7 @@ class Engager:
         # Closed first: from here nothing can be taken, not even by a signal handler, so what the next line sees stays.
         self._is_open = False
         if not self._entries:
+            self._bell[0] = 0
             self._word[0] = token
             return False
         failure, left = self._end(error)
@@ -170,8 +183,7 @@ class Engager:
         is evidence. Does nothing, and returns False, in a process forked by the child.
         """
         self._is_open = False
-        token = self._token[0]
-        if self._entries or self._word[0] == token ^ _ALL_ONES:
+        if self._entries or self._word[0] == self._active[0]:
             self._end(None)
         return bool(self._token[0])
 
@@ -231,6 +243,7 @@ class Engager:
         if all(entry.progress is Progress.GIVEN for entry in self._entries):
             # Forgotten first: what is left in the other order would be taken for something that was not given back.
             self._entries.clear()
+            self._bell[0] = 0
             self._word[0] = token
             return None, error
         failures.sort(key=lambda failure: isinstance(failure, Exception))

@@ -13,7 +13,10 @@ class ArmedError(Exception):
 
 
 class Unsupported(ArmedError):
-    """The supervisor lacks what it is made of: Linux 5.6 or later, and a process that is told how its children end."""
+    """The supervisor lacks what it is made of: Linux 5.6 or later, and a process that is told how its children end.
+
+    Or there is to be early warning, and cannot be.
+    """
 
 
 # The supervisor's side.

@@ -44,11 +44,11 @@ class Watch:
     Each is kept in a file object, which closes it once, however often it is told, and also when it is forgotten.
     """
 
-    __slots__ = ("_epoll", "_pidfds")
+    __slots__ = ("_epoll", "_files")
 
     def __init__(self) -> None:
         self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
-        self._pidfds: dict[int, io.FileIO] = {}
+        self._files: dict[int, io.FileIO] = {}
 
     def add(self, pid: int) -> int:
         """Watch a child that is not reaped; return its pidfd. Raises `OSError`, then nothing is watched."""
@@ -56,18 +56,24 @@ class Watch:
         try:
             # One call of C code opens and records: no exception of a signal handler can fall between.
             opened.extend(map(io.FileIO, map(os.pidfd_open, (pid,))))
-            pidfd = opened[0].fileno()
-            self._pidfds[pidfd] = opened[0]
-            self._epoll.register(pidfd, select.EPOLLIN)
-            return pidfd
+            return self.add_file(opened[0])
         except BaseException:
             for file in opened:
-                self._pidfds[file.fileno()] = file
+                self._files[file.fileno()] = file
                 self.remove(file.fileno())
             raise
 
+    def add_file(self, file: io.FileIO) -> int:
+        """Watch what is readable when something has happened, and close it as if it were a pidfd; return its number."""
+        self._files[file.fileno()] = file
+        self._epoll.register(file.fileno(), select.EPOLLIN)
+        return file.fileno()
+
     def wait(self, timeout: float) -> list[int]:
-        """Return the pidfds of dead children, after `timeout` seconds (rounded up to a millisecond) at the latest."""
+        """Return the pidfds of dead children, and what else is ready.
+
+        After `timeout` seconds, rounded up to a millisecond, at the latest.
+        """
         return [pidfd for pidfd, _ in self._epoll.poll(min(max(timeout, 0.0), _LONGEST_WAIT))]
 
     def fileno(self) -> int:
@@ -76,18 +82,18 @@ class Watch:
 
     def remove(self, pidfd: int) -> None:
         """Stop watching. Harmless when repeated, as after an exception that came in the middle."""
-        if pidfd in self._pidfds:
+        if pidfd in self._files:
             with contextlib.suppress(OSError, ValueError):  # it was done already, or the set is closed
                 # First: a copy in a forked process would keep reporting it for ever.
                 self._epoll.unregister(pidfd)
-            self._pidfds[pidfd].close()
-            del self._pidfds[pidfd]
+            self._files[pidfd].close()
+            del self._files[pidfd]
 
     def close(self) -> None:
         """Close all descriptors, whatever is still watched. In a child: only its own copies, the set is unharmed."""
-        for file in list(self._pidfds.values()):
+        for file in list(self._files.values()):
             file.close()
-        self._pidfds.clear()
+        self._files.clear()
         self._epoll.close()
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from armed.early import MUTE, Rope
 from armed.engagement import UNINTERRUPTED, Engager, WithoutSlot
 from armed.exits import Lifeline, Watch
 from armed.registry import CANCEL_SIGNAL
@@ -39,6 +40,7 @@ class Launch:
     word: memoryview | None = None
     lifeline: Lifeline | None = None
     watch: Watch | None = None
+    rope: Rope = MUTE
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def _be_child(launch: Launch) -> int:
             launch.watch.close()
         assert launch.word is not None
         me = Engager if launch.slot else WithoutSlot
-        engager = me(launch.slot, launch.generation, launch.word, launch.token)
+        engager = me(launch.slot, launch.generation, launch.word, launch.token, launch.rope)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()

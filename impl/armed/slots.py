@@ -13,7 +13,7 @@ No lock and no barrier is needed: a slot's word is written by the supervisor bef
 then to its death, and by the supervisor after it has seen the death; fork and wait order the hand-over.
 
 The words are shared and may be scribbled upon; what the supervisor does depends on its private record, never on a
-word. A word is read for one purpose, once: to say at the release whether it still is clean.
+word. A word is read for one purpose, once its child will not change it any more: to say whether it still is clean.
 Source: PostgreSQL's PMSignalState and pmsignal.c; the private record is commit 18a4a620e2de.
 """
 

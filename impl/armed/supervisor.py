@@ -34,6 +34,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
 from armed import exits, recovery
+from armed.early import MUTE, Bell, Deaf, Wanted, hang_bell, is_exiting
 from armed.errors import (
     ArmedError,
     Closed,
@@ -119,6 +120,7 @@ class Child:
     cancel_key: bytes = field(default=b"", repr=False)
     _token: int = field(default=0, repr=False)
     _end: Outcome | None = field(default=None, init=False, repr=False)  # known from its death on, until it is reaped
+    _last_word: int | None = field(default=None, init=False, repr=False)  # if it was noticed before its death
 
 
 @dataclass(eq=False)
@@ -142,6 +144,9 @@ class EventKind(enum.Enum):
     """What happened. A recovery is crashed, stopping, then lost or exited for each other child, reset, running.
 
     With a startup child, reset, startup, exited, running; or crashed, and the recovery begins anew.
+
+    With early warning it begins while the child that crashed is still dying, and the others may be gone before it. Its
+    events, in this order all the same, are told when that child is reaped: then its outcome is known.
     """
 
     STARTED = "started"
@@ -213,6 +218,10 @@ class Supervisor:
     restart_limit  (n, seconds): that many recoveries in that time, and no more; None: any number
     dead_end       says no where no slot is free: dead_end(*args), in a child without a slot, with the arguments of the
                    start that found none, instead of `SlotsExhausted`
+    early_warning  whether the others are stopped already when an armed child begins to die, which for one with much
+                   memory is long before it is dead: "auto", if the system can tell (Linux 6.7, io_uring allowed,
+                   children that are forked), "on", or else `Unsupported` is raised, or "off". What is decided does not
+                   depend on it
     on_event       called with each event when it is told, in this process; what it raises is logged
     journal        a path or a text stream, to which each event is written as a line of JSON (`armed.journal`)
 
@@ -240,6 +249,7 @@ class Supervisor:
         dead_end: Callable[..., object] | None = None,
         on_event: Callable[[Event], object] | None = None,
         journal: str | os.PathLike[str] | TextIO | None = None,
+        early_warning: Wanted = "auto",
     ) -> None:
         _require_linux()
         _require_exit_statuses()
@@ -280,6 +290,10 @@ class Supervisor:
             undo.callback(self._lifeline.close)
             self._watch = Watch()
             undo.callback(self._watch.close)
+            self._bell, self._early_warning = hang_bell(early_warning, start_method)
+            if self._bell is not None:
+                undo.callback(self._bell.close)
+                self._watch.add_file(self._bell.ear.file)
             self._journal = None if journal is None else Journal(journal)
             undo.pop_all()
         self._pid = os.getpid()
@@ -302,6 +316,11 @@ class Supervisor:
         return self._generation.number
 
     @property
+    def early_warning(self) -> str:
+        """Say "on", or "off: " and why."""
+        return self._early_warning
+
+    @property
     def slots(self) -> SlotTable:
         """The slot table of this generation, for observers."""
         return self._generation.slots
@@ -322,7 +341,7 @@ class Supervisor:
     def due_in(self) -> float | None:
         """Return the seconds until there is something to do for `step` even if no child dies; None: nothing."""
         self._require_open()
-        if self._events or self._again or self._starts or (not self._children and self._is_recovering()):
+        if self._tellable() or self._again or self._starts or (not self._children and self._is_recovering()):
             return 0.0
         due = self._deadlines.next
         return None if due == float("inf") else max(due - time.monotonic(), 0.0)
@@ -366,8 +385,8 @@ class Supervisor:
 
         def work() -> None:
             self._require_open()
-            self._turn(time.monotonic() if self._events else deadline)
-            while not self._events and self._mode is not Mode.STOPPED and time.monotonic() < deadline:
+            self._turn(time.monotonic() if self._tellable() else deadline)
+            while not self._tellable() and self._mode is not Mode.STOPPED and time.monotonic() < deadline:
                 self._turn(deadline)
 
         return self._deliver(work)
@@ -513,6 +532,7 @@ class Supervisor:
         """
         generation = self._generation
         with signals_blocked() as mask:
+            rope = MUTE if self._bell is None else self._bell.rope()
             if start.kind is Kind.WORKER:
                 start.slot, start.token = generation.slots.assign()
             slot, token = start.slot, start.token
@@ -528,7 +548,7 @@ class Supervisor:
             if start.pids[0] == 0:
                 # Who has no slot has a word and a token that nobody looks at.
                 word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
-                run_child(replace(launch, word=word, lifeline=self._lifeline, watch=self._watch))
+                run_child(replace(launch, word=word, lifeline=self._lifeline, watch=self._watch, rope=rope))
             key = draw_key(slot) if slot else b""
             start.child = child = Child(
                 start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
@@ -590,11 +610,43 @@ class Supervisor:
         try:
             for pidfd in self._watch.wait(due - time.monotonic()):
                 with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
-                    self._reap(pidfd)
+                    if self._bell is not None and pidfd == self._bell.ear.number:
+                        self._listen(self._bell)
+                    else:
+                        self._reap(pidfd)
         except (OSError, ValueError, Closed):
             if self._mode is not Mode.STOPPED:  # else a signal handler closed the supervisor in the middle of this
                 raise
         self._advance()
+
+    def _listen(self, bell: Bell) -> None:
+        """The bell has rung, or will not ring any more."""
+        try:
+            for _ in bell.ear.rings():
+                if self._mode is Mode.RUNNING:
+                    self._look_who_is_dying()
+        except Deaf as error:
+            self._early_warning = f"off: {error}"
+            self._bell = None
+            self._watch.remove(bell.ear.number)
+            bell.close()
+            _LOG.warning("early warning is off: %s", error)
+
+    def _look_who_is_dying(self) -> None:
+        """Begin recovery if a child is dying that has not disarmed; it is reaped, and its crash decided, later.
+
+        The word counts that is read when the child's main thread executes nothing any more: nobody else disarms it. The
+        look before that only spares most children the other one, which is dear.
+        """
+        for child in list(self._children.values()):
+            if not child.slot or child._end is not None or self.slots.word(child.slot) == child._token:
+                continue
+            if is_exiting(child.pid):
+                word = self.slots.word(child.slot)
+                if word != child._token:
+                    child._last_word = word
+                    self._blame(child)
+                    return
 
     def _reap(self, pidfd: int) -> None:
         """Decide about a dead child and let it go. Its slot is read while its pid still is its own.
@@ -608,7 +660,10 @@ class Supervisor:
                 status = exits.observe(pidfd)
                 if status is None:
                     return
-                word = self.slots.word(child.slot) if child.slot else 0
+                if child._last_word is not None:
+                    word = child._last_word
+                else:
+                    word = self.slots.word(child.slot) if child.slot else 0
                 child._end = Outcome(decide(status, word, child._token, child.kind), status, word)
             self._conclude(child, child._end)
             if self._has_slot(child):
@@ -637,15 +692,23 @@ class Supervisor:
                 self._is_prepared = True
             self._note(EventKind.EXITED, child)
         elif self._mode in (Mode.RUNNING, Mode.STARTING) or self._culprit is child:
-            self._culprit = child
-            self._crashed_while_closing = self._is_closing
-            self._note(EventKind.CRASHED, child)
-            self._stop_children()
+            self._blame(child)
         else:
             self._note(EventKind.LOST, child)
         if outcome.lost and child._target is not None:
             self._again[child] = None  # not before the recovery has begun, or it would be started in this generation
         child.outcome = outcome
+
+    def _blame(self, child: Child) -> None:
+        """Begin recovery, if this has not been done already: a child that was noticed early is reaped later."""
+        self._culprit = child
+        crashed = Event(EventKind.CRASHED, child.generation, child)
+        if crashed not in self._events:
+            self._crashed_while_closing = self._is_closing  # and not what it is when the child is reaped
+            self._note(crashed.kind, child)
+        if self._deadlines.kill_at == math.inf:
+            self._deadlines = replace(self._deadlines, stop_at=-math.inf)  # so it is due, if an exception interrupts it
+            self._stop_children()
 
     def _stop_children(self) -> None:
         self._mode = Mode.STOPPING
@@ -774,8 +837,9 @@ class Supervisor:
                 if tell is not None:
                     tell(list(self._events))
                 taken = self._events
-                self._events = {}
-                events = list(taken)
+                told = self._tellable()
+                self._events = dict.fromkeys(list(taken)[len(told) :])
+                events = list(told)
                 self._tell(events)
         except CrashWhileClosing:
             self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
@@ -809,11 +873,20 @@ class Supervisor:
                 self._reap(pidfd)
         self._shut()
 
+    def _tellable(self) -> dict[Event, None]:
+        """What has happened, without a crash whose child is still dying, and what came after it."""
+        if self._culprit is None or self._culprit.outcome is not None:
+            return self._events
+        crashed = Event(EventKind.CRASHED, self._culprit.generation, self._culprit)
+        return dict.fromkeys(itertools.takewhile(lambda event: event != crashed, self._events))
+
     def _shut(self) -> None:
         """Free everything; with the lifeline's write end any child still there ends. Each step may be repeated."""
         self._deadlines = NEVER
         self._lifeline.close()
         self._watch.close()
+        if self._bell is not None:
+            self._bell.close()
         self._again.clear()
         for generation in (self._previous, self._generation):
             if generation is not None:

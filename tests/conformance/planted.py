@@ -186,7 +186,7 @@ def _hush(self, child, outcome):
 class HushesACrashWhileClosing(Planted):
     """A child that ends armed while closing is reported as lost, and close() raises nothing."""
 
-    bugs = ((Supervisor, "_conclude", _hush),)
+    bugs = ((Supervisor, "_conclude", _hush), (Supervisor, "_look_who_is_dying", lambda self: None))
 
 
 def _conclude_and_raise_nothing(self, child, outcome):
