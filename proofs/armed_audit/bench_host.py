@@ -151,22 +151,30 @@ def _pebble() -> Iterator[tuple[Submit, type[Exception]]]:
 def _mpire() -> Iterator[tuple[Submit, type[Exception]]]:
     import mpire
 
-    def submit(function: Callable[..., object], *args: object) -> Wait:
-        # In a tuple within a tuple: a lone named tuple would be taken for the arguments.
-        return pool.apply_async(function, args=args).get
-
     with mpire.WorkerPool(n_jobs=1) as pool:
-        yield submit, RuntimeError
+        yield lambda function, *args: pool.apply_async(function, args=args).get, RuntimeError
 
 
 @contextlib.contextmanager
 def _billiard() -> Iterator[tuple[Submit, type[Exception]]]:
     import billiard
+    from billiard.einfo import ExceptionWithTraceback
     from billiard.exceptions import WorkerLostError
+
+    def submit(function: Callable[..., object], *args: object) -> Wait:
+        result = pool.apply_async(function, args)
+
+        def wait(timeout: float) -> object:
+            try:
+                return result.get(timeout)
+            except ExceptionWithTraceback as wrapped:  # what it raises for a worker that is lost, too
+                raise wrapped.exc from None
+
+        return wait
 
     pool = billiard.Pool(processes=1)
     try:
-        yield lambda function, *args: pool.apply_async(function, args).get, WorkerLostError
+        yield submit, WorkerLostError
     finally:
         pool.terminate()
         pool.join()
