@@ -144,7 +144,6 @@ def _pebble() -> Iterator[tuple[Submit, type[Exception]]]:
 
     with pebble.ProcessPool(max_workers=1) as pool:
         yield lambda function, *args: pool.schedule(function, args=args).result, pebble.ProcessExpired
-        pool.stop()
 
 
 @contextlib.contextmanager
