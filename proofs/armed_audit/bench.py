@@ -408,14 +408,14 @@ def slots(extent: Extent, progress: Progress) -> list[Row]:
         for who, samples in ways.items():
             rows.row(case, who, "bytes a slot" if case == "memory" else "ns").samples = samples
     rows.compare("assign + release", "1,000,000 slots", "16 slots", 1.2)
-    rows.compare("the same, random, half in use", "1,000,000 slots", "16 slots")
+    rows.compare("random, half in use", "1,000,000 slots", "16 slots")
     unused = rows.row("memory", "1,000,000 slots")
     unused.ratios.append(Ratio("", unused.median, 1.0))
     return rows.done()
 
 
 def recover(extent: Extent, progress: Progress) -> list[Row]:
-    """From the death of one of a group to as many new children: the supervisor told to start them at once."""
+    """From the death of one of a group until all are gone, until as many are started anew, and until all are at work."""
     rows = Rows("recover", "ms")
     groups = [size for size in CHILDREN if size <= extent.children]
     plan = [(size, who) for size in groups for who in (RAW, ARMED) for _ in range(extent.of(0.125))]
@@ -440,7 +440,7 @@ def recover(extent: Extent, progress: Progress) -> list[Row]:
 
 
 def _group(size: int, until: str) -> str:
-    return f"{size} children, until all are {until}"
+    return f"{size} children, {until}"
 
 
 def rest(extent: Extent, progress: Progress) -> list[Row]:
@@ -457,7 +457,7 @@ def rest(extent: Extent, progress: Progress) -> list[Row]:
             row = rows.row(_children(children), who)
             with arena.trial(row) as is_in:
                 if is_in:
-                    row.samples.append(_wake_ups(arena.host(who), who, children, seconds=1.0))
+                    row.samples.append(_wake_ups(arena.host(who), who, children, min(1.0, 0.1 * extent.trials)))
     for row in rows.done():
         if row.who == ARMED and row.samples:
             row.ratios.append(Ratio("", row.median, 0.0))

@@ -380,7 +380,7 @@ def slots(rounds: int, loops: int) -> dict[str, dict[str, list[float]]]:
     churned = {f"{few} slots": SlotTable(few), f"{many:,} slots": held[2]}
     return {
         "assign + release": _in_turn({n: assign_and_release(each) for n, each in tables.items()}, rounds, loops),
-        "the same, random, half in use": _in_turn({n: churn(each) for n, each in churned.items()}, rounds, loops),
+        "random, half in use": _in_turn({n: churn(each) for n, each in churned.items()}, rounds, loops),
         "memory": {f"{many:,} slots": bytes_used},
     }
 

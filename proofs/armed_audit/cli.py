@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
@@ -633,33 +634,41 @@ def _of_what(machine: dict[str, Any]) -> str:
 
 
 def _show_bench(console: Console, name: str, what: str, rows: list[benchmarks.Row]) -> None:
-    table = Table(title=f"armed bench {name}", caption=what, title_justify="left", caption_justify="left")
-    for column in ("", "who", "unit", "n", "median", "p10", "p90", "ratio to", "", "target", ""):
-        table.add_column(column, justify="left" if column in ("", "who", "unit", "ratio to") else "right")
+    table = Table(title=f"armed bench {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "n", "median", "p10", "p90", "ratio", "target"):
+        table.add_column(column, justify="left" if column in ("", "ratio", "target") else "right", no_wrap=not column)
     case = ""
     for row in rows:
+        if not row.samples:
+            continue
         if row.case != case:
             table.add_section()
-        who = row.who + (f" [yellow]not run: {escape(row.not_run)}[/]" if row.not_run else "")
-        named = [row.case if row.case != case else "", who, row.unit, str(len(row.samples))]
-        case = row.case
-        figures = [_figure(each) for each in (row.median, row.quantile(0.1), row.quantile(0.9))] if row.samples else []
-        table.add_row(*named, *figures, *([] if not row.samples else _ratio(row.ratios[:1])))
-        for ratio in row.ratios[1:]:
-            table.add_row(*[""] * 7, *_ratio([ratio]))
+            table.add_row(f"[bold]{row.case}[/], {row.unit}")
+            case = row.case
+        figures = [_figure(each) for each in (row.median, row.quantile(0.1), row.quantile(0.9))]
+        ratios = [*row.ratios, None][: max(1, len(row.ratios))]
+        table.add_row(f"  {row.who}", str(len(row.samples)), *figures, *_ratio(ratios[0]))
+        for ratio in ratios[1:]:
+            table.add_row("", "", "", "", "", *_ratio(ratio))
     console.print(table)
+    console.print(escape(what), highlight=False, soft_wrap=True)
+    for row in rows:
+        if row.not_run:
+            line = f"{row.case}, {row.who}: [yellow]not run[/]: {escape(row.not_run)}"
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ratio(ratios: list[benchmarks.Ratio]) -> list[str]:
-    for each in ratios:
-        verdict = {None: "", True: "[green]met[/]", False: "[red]not met[/]"}[each.is_met]
-        value = f"{each.value:.2g}" if each.value < 0.1 else f"{each.value:.2f}"
-        return [each.to, value if each.to else "", "" if each.target is None else f"<= {each.target:g}", verdict]
-    return []
+def _ratio(ratio: benchmarks.Ratio | None) -> tuple[str, str]:
+    if ratio is None:
+        return "", ""
+    value = f"{ratio.value:.2g}" if ratio.value < 0.1 else f"{ratio.value:.2f}"
+    verdict = {None: "", True: "[green]met[/]", False: "[red]not met[/]"}[ratio.is_met]
+    target = "" if ratio.target is None else f"<= {ratio.target:g}: {verdict}"
+    return f"{value} x {ratio.to}" if ratio.to else "", target
 
 
 def _show_opinions(console: Console, opinions: list[tlc.Opinion]) -> None:

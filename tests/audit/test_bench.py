@@ -69,10 +69,10 @@ def test_a_peer_that_is_not_there_is_said_to_be_missing(tmp_path, monkeypatch, c
     row = measured("detect", tmp_path, "--peer", "loky")["0 MB touched", "loky"]
     assert row["trials"] == 0
     assert row["not_run"] == "not installed; do: pip install 'armed[bench]'"
-    assert "not run" in capsys.readouterr().out
+    assert "0 MB touched, loky: not run: not installed; do: pip" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("peer", [name for name in bench.PEERS if name != "billiard"])  # that one takes ten seconds
+@pytest.mark.parametrize("peer", ["loky", "Pebble", "mpire"])  # billiard takes ten seconds
 def test_a_peer_that_is_there_is_measured(peer, tmp_path, capsys):
     row = measured("detect", tmp_path, "--peer", peer)["0 MB touched", peer]
     if util.find_spec(bench.PEERS[peer].module) is None:
@@ -105,7 +105,7 @@ def test_recover_is_compared_with_kill_wait_and_fork(tmp_path, capsys):
     assert len(rows) == 6
     for row in rows.values():
         must_be_plausible(row, least=1e-6)
-    (ratio,) = rows["2 children, until all are at work", "armed"]["ratios"]
+    (ratio,) = rows["2 children, at work", "armed"]["ratios"]
     assert (ratio["to"], ratio["target"]) == ("SIGKILL, wait, fork", 1.3)
     capsys.readouterr()
 
@@ -194,13 +194,13 @@ def test_a_plot_without_matplotlib_is_refused_with_the_pip_command(monkeypatch, 
     assert capsys.readouterr().err == "armed: --plot needs matplotlib; do: pip install 'armed[bench]'\n"
 
 
-def test_a_plot_is_drawn(tmp_path, capsys):
+def test_a_plot_is_drawn(tmp_path):
     if util.find_spec("matplotlib") is None:
         pytest.skip("NOT RUN: matplotlib is not installed")
     file = tmp_path / "figures.svg"
-    assert run(["bench", "engage", *SMALLEST, "--plot", str(file)]) == 0
+    call = [sys.executable, "-m", "armed_audit", "bench", "engage", *SMALLEST, "--plot", str(file)]
+    subprocess.run(call, check=True, capture_output=True, timeout=LIMIT)  # not in here: it keeps its fonts open
     assert "<svg" in file.read_text()
-    capsys.readouterr()
 
 
 def test_help_says_that_a_benchmark_is_no_test(capsys):
