@@ -415,7 +415,7 @@ def slots(extent: Extent, progress: Progress) -> list[Row]:
 
 
 def recover(extent: Extent, progress: Progress) -> list[Row]:
-    """From the death of one of a group until all are gone, until as many are started anew, and until all are at work."""
+    """From the death of one of a group until all are gone, as many are started anew, and these are at work."""
     rows = Rows("recover", "ms")
     groups = [size for size in CHILDREN if size <= extent.children]
     plan = [(size, who) for size in groups for who in (RAW, ARMED) for _ in range(extent.of(0.125))]

@@ -432,7 +432,7 @@ def bench(
         _must_be_able_to_plot(plot, topic)
     output = Output(json_file)
     extent = benchmarks.Extent(trials, memory, children, tuple(peer or benchmarks.PEERS))
-    result: dict[str, Any] = {"machine": (machine := benchmarks.machine()), "topics": {}}
+    result: dict[str, Any] = {"machine": (machine := benchmarks.machine()), "topics": {}, "not_run": {}}
     output.table.print(_of_what(machine), highlight=False, soft_wrap=True)
     rows: list[benchmarks.Row] = []
     for name, measure in benchmarks.TOPICS.items():
@@ -451,6 +451,7 @@ def bench(
         except (tlc.Missing, tlc.TlcFailed) as error:
             if topic == EXPLORE:
                 _refuse(str(error))
+            result["not_run"][EXPLORE] = str(error)
             output.table.print(f"armed bench {EXPLORE}: [yellow]not run[/]: {escape(str(error))}", soft_wrap=True)
         else:
             _show_opinions(output.table, opinions)
@@ -635,8 +636,8 @@ def _of_what(machine: dict[str, Any]) -> str:
 
 def _show_bench(console: Console, name: str, what: str, rows: list[benchmarks.Row]) -> None:
     table = Table(title=f"armed bench {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "n", "median", "p10", "p90", "ratio", "target"):
-        table.add_column(column, justify="left" if column in ("", "ratio", "target") else "right", no_wrap=not column)
+    for column in ("", "n", "median", "p10", "p90", "target"):
+        table.add_column(column, justify="left" if column in ("", "target") else "right", no_wrap=not column)
     case = ""
     for row in rows:
         if not row.samples:
@@ -646,10 +647,11 @@ def _show_bench(console: Console, name: str, what: str, rows: list[benchmarks.Ro
             table.add_row(f"[bold]{row.case}[/], {row.unit}")
             case = row.case
         figures = [_figure(each) for each in (row.median, row.quantile(0.1), row.quantile(0.9))]
-        ratios = [*row.ratios, None][: max(1, len(row.ratios))]
-        table.add_row(f"  {row.who}", str(len(row.samples)), *figures, *_ratio(ratios[0]))
-        for ratio in ratios[1:]:
-            table.add_row("", "", "", "", "", *_ratio(ratio))
+        alone = [_target(ratio) for ratio in row.ratios if not ratio.to]
+        table.add_row(f"  {row.who}", str(len(row.samples)), *figures, *alone)
+        for ratio in row.ratios:
+            if ratio.to:
+                table.add_row(f"    / {ratio.to}", "", f"{_figure(ratio.value)} x", "", "", _target(ratio))
     console.print(table)
     console.print(escape(what), highlight=False, soft_wrap=True)
     for row in rows:
@@ -662,13 +664,10 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ratio(ratio: benchmarks.Ratio | None) -> tuple[str, str]:
-    if ratio is None:
-        return "", ""
-    value = f"{ratio.value:.2g}" if ratio.value < 0.1 else f"{ratio.value:.2f}"
-    verdict = {None: "", True: "[green]met[/]", False: "[red]not met[/]"}[ratio.is_met]
-    target = "" if ratio.target is None else f"<= {ratio.target:g}: {verdict}"
-    return f"{value} x {ratio.to}" if ratio.to else "", target
+def _target(ratio: benchmarks.Ratio) -> str:
+    if ratio.target is None:
+        return ""
+    return f"<= {ratio.target:g}: " + ("[green]met[/]" if ratio.is_met else "[red]not met[/]")
 
 
 def _show_opinions(console: Console, opinions: list[tlc.Opinion]) -> None:

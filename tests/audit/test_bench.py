@@ -13,6 +13,7 @@ import pytest
 
 from armed_audit import bench, bench_host
 from armed_audit.cli import run
+from armed_proofs import tlc
 
 LIMIT = 60
 SMALLEST = ["--trials", "1", "--memory", "0", "--children", "2", "--peer", "ProcessPoolExecutor"]
@@ -117,6 +118,24 @@ def test_rest_counts_wake_ups(tmp_path, capsys):
         must_be_plausible(row)
     assert rows["64 children", "armed"]["ratios"][0]["target"] == 0.0
     capsys.readouterr()
+
+
+def test_without_a_topic_all_are_measured_and_what_cannot_be_is_said(tmp_path, monkeypatch, capsys):
+    def missing(*_):
+        raise tlc.Missing("TLC is not here")
+        yield
+
+    def one_row(topic):
+        return lambda extent, progress: [bench.Row(topic, "once", "armed", "ns", [1.0])]
+
+    monkeypatch.setattr(bench, "TOPICS", {topic: one_row(topic) for topic in bench.TOPICS})
+    monkeypatch.setattr(tlc, "second_opinions", missing)
+    file = tmp_path / "figures.json"
+    assert run(["bench", "--json", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert list(result["topics"]) == ["detect", "engage", "slots", "recover", "rest"]
+    assert result["not_run"] == {"explore": "TLC is not here"}
+    assert "armed bench explore: not run: TLC is not here" in capsys.readouterr().out
 
 
 def test_a_contender_that_fails_is_out_and_the_others_go_on(tmp_path, monkeypatch, capsys):
