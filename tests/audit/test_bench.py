@@ -37,32 +37,22 @@ def must_be_plausible(row, least=0.0):
     assert least == 0.0 or row["median"] > 0.0
 
 
-def test_detect_compares_with_the_floor_and_with_peers(tmp_path, capsys):
-    rows = measured("detect", tmp_path)
+def test_detect_compares_with_the_floor_and_with_peers_also_where_memory_was_touched(tmp_path, capsys):
+    rows = measured("detect", tmp_path, "--memory", "64")
     for who in ("pidfd", "armed", "ProcessPoolExecutor"):
         must_be_plausible(rows["0 MB touched", who], least=1e-6)
-        assert rows["64 MB touched", who]["not_run"] == "left out by --memory 0"
-        assert "median" not in rows["64 MB touched", who]
+        must_be_plausible(rows["64 MB touched", who], least=1e-6)
+        assert rows["256 MB touched", who]["not_run"] == "left out by --memory 64"
+        assert "median" not in rows["256 MB touched", who]
     ratios = rows["0 MB touched", "armed"]["ratios"]
     assert [(each["to"], each["target"]) for each in ratios] == [("pidfd", 1.15), ("ProcessPoolExecutor", 0.6)]
     assert all(each["met"] is (each["value"] <= each["target"]) for each in ratios)
-    assert "armed bench detect" in capsys.readouterr().out
-
-
-def test_early_warning_is_measured_or_said_not_to_be_built(tmp_path, capsys):
-    row = measured("detect", tmp_path)["0 MB touched", "armed, early warning"]
+    early = rows["0 MB touched", "armed, early warning"]
     if bench_host.has_early_warning():
-        must_be_plausible(row, least=1e-6)
+        must_be_plausible(early, least=1e-6)
     else:
-        assert row["not_run"] == "not built"
-    capsys.readouterr()
-
-
-def test_memory_is_touched_before_the_death(tmp_path, capsys):
-    rows = measured("detect", tmp_path, "--memory", "64")
-    must_be_plausible(rows["64 MB touched", "armed"], least=1e-6)
-    assert rows["64 MB touched", "armed"]["ratios"][0]["to"] == "pidfd"
-    capsys.readouterr()
+        assert early["not_run"] == "not built"
+    assert "armed bench detect" in capsys.readouterr().out
 
 
 def test_a_peer_that_is_not_there_is_said_to_be_missing(tmp_path, monkeypatch, capsys):
