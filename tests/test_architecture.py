@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "armed_model": {"z3", "transitions"},
     "armed_proofs": {"z3", "cvc5"},
     "armed_conformance": {"hypothesis"},
-    "armed_audit": {"typer", "rich"},
+    "armed_audit": {"typer", "rich", "loky", "pebble", "mpire", "billiard", "matplotlib"},  # five for `armed bench`
 }
 
 

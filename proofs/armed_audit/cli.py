@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from armed_audit import bench as benchmarks
 from armed_audit import verify as verification
 from armed_audit import versions
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
@@ -132,6 +136,11 @@ class Output:
         if not self._progress.is_terminal:
             told = f"armed: {part.name} {'holds' if part.holds else 'FAILS'} ({part.seconds:.1f} s)"
             print(told, file=sys.stderr, flush=True)
+
+    def measured(self, topic: str, seconds: float) -> None:
+        """Say that a topic of the benchmarks is through, where there is no terminal to show progress on."""
+        if not self._progress.is_terminal:
+            print(f"armed: {topic} measured ({seconds:.1f} s)", file=sys.stderr, flush=True)
 
     def write_json(self, result: Any) -> None:
         """Write the result where it was asked for."""
@@ -386,34 +395,92 @@ def export_model(
         _refuse(f"cannot write to {directory}: {error.strerror}")
 
 
+EXPLORE = "explore"
+TOPICS = (*benchmarks.TOPICS, EXPLORE)
+
+
 @app.command()
 def bench(
-    topic: Annotated[str, typer.Argument(help="explore: time to verdict beside TLC's, same instances.")] = "explore",
+    topic: Annotated[
+        str | None,
+        typer.Argument(
+            help="detect: from a death to who knows of it. engage: an engagement beside a lock. slots: small and large "
+            "tables. recover: a whole group. rest: wake-ups. explore: time to verdict beside TLC's. Without it, all.",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Deaths for each contender; the rest goes by it.")] = 80,
+    memory: Annotated[int, typer.Option(min=0, help="The most that a dying child touches, in MB.")] = 1024,
+    children: Annotated[int, typer.Option(min=2, help="The largest group that recovers.")] = 128,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A peer to measure beside; again for more. Without it, all: {', '.join(benchmarks.PEERS)}."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw it, with matplotlib.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure, side by side in one run. Figures are of this machine, now; the ratios are what to quote."""
-    if topic != "explore":
-        _refuse(f"no topic {topic!r}: give explore")
+    """Measure, side by side in one run. Figures are of this machine, now; the ratios are what to quote.
+
+    Whether a target is met is printed, and does not change the exit status: a benchmark is no test.
+    """
+    if topic is not None and topic not in TOPICS:
+        _refuse(f"no topic {topic!r}: give {', '.join(TOPICS)}, or none for all")
+    for name in peer or ():
+        if name not in benchmarks.PEERS:
+            _refuse(f"no peer {name!r}: give one of {', '.join(benchmarks.PEERS)}")
+    if plot is not None:
+        _must_be_able_to_plot(plot, topic)
     output = Output(json_file)
-    rows = []
-    with output.progress() as progress:
+    extent = benchmarks.Extent(trials, memory, children, tuple(peer or benchmarks.PEERS))
+    result: dict[str, Any] = {"machine": (machine := benchmarks.machine()), "topics": {}, "not_run": {}}
+    output.table.print(_of_what(machine), highlight=False, soft_wrap=True)
+    rows: list[benchmarks.Row] = []
+    for name, measure in benchmarks.TOPICS.items():
+        if topic in (None, name):
+            began = time.monotonic()
+            with output.progress() as progress:
+                measured = measure(extent, progress)
+            output.measured(name, time.monotonic() - began)
+            _show_bench(output.table, name, measure.__doc__ or "", measured)
+            result["topics"][name] = [row.as_json() for row in measured]
+            rows += measured
+    if topic in (None, EXPLORE):
         try:
-            for each in tlc.second_opinions([*tlc.QUICK, *tlc.FULL]):
-                rows.append(each)
-                progress(f"{each.profile}, {each.environment}, {each.size}")
+            with output.progress() as progress:
+                opinions = _explore_beside_tlc(progress)
         except (tlc.Missing, tlc.TlcFailed) as error:
-            _refuse(str(error))
-    table = Table(title="armed bench explore", title_justify="left")
-    for column in ("instance", "states", "armed, s", "TLC, s", "armed / TLC"):
-        table.add_column(column, justify="left" if column == "instance" else "right")
-    for each in rows:
-        ratio = each.our_seconds / each.their_seconds
-        table.add_row(
-            f"{each.profile}, {each.environment}, {each.size}", f"{each.ours:,}",
-            f"{each.our_seconds:.2f}", f"{each.their_seconds:.2f}", f"{ratio:.2f}",
-        )  # fmt: skip
-    output.table.print(table)
-    output.write_json([each.as_json() for each in rows])
+            if topic == EXPLORE:
+                _refuse(str(error))
+            result["not_run"][EXPLORE] = str(error)
+            output.table.print(f"armed bench {EXPLORE}: [yellow]not run[/]: {escape(str(error))}", soft_wrap=True)
+        else:
+            _show_opinions(output.table, opinions)
+            result["topics"][EXPLORE] = [each.as_json() for each in opinions]
+    output.write_json(result)
+    if plot is not None:
+        try:
+            benchmarks.plot(rows, plot)
+        except OSError as error:
+            _refuse(f"cannot write {plot}: {error.strerror}")
+
+
+def _must_be_able_to_plot(file: Path, topic: str | None) -> None:
+    """Refuse before the work begins what cannot be drawn after it."""
+    if topic == EXPLORE:
+        _refuse(f"--plot draws {', '.join(benchmarks.TOPICS)}: {EXPLORE} has a table only")
+    if file.suffix not in benchmarks.PLOTS:
+        _refuse(f"--plot {file}: give a name that ends in {' or '.join(benchmarks.PLOTS)}")
+    if find_spec("matplotlib") is None:
+        _refuse("--plot needs matplotlib; do: pip install 'armed[bench]'")
+    must_be_writable(file)
+
+
+def _explore_beside_tlc(progress: Callable[[str], None]) -> list[tlc.Opinion]:
+    opinions = []
+    for each in tlc.second_opinions([*tlc.QUICK, *tlc.FULL]):
+        opinions.append(each)
+        progress(f"{EXPLORE}: {each.profile}, {each.environment}, {each.size}")
+    return opinions
 
 
 @app.command()
@@ -555,6 +622,65 @@ def _show_mutants(console: Console, report: MutationReport) -> None:
         console.print(f"[red]survivor:[/] {escape(describe(judgement))}", highlight=False, soft_wrap=True)
     verdict = "[green]no survivor[/]" if not report.survivors else f"[red]{len(report.survivors)} survive[/]"
     console.print(f"{len(report.judgements)} mutants, {verdict} ({report.seconds:.0f} s).", highlight=False)
+
+
+def _of_what(machine: dict[str, Any]) -> str:
+    peers = "".join(f", {name} {each}" for name, each in machine["versions"].items())
+    busy = machine["load"] > 0.5
+    return (
+        f"{machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}{peers}. "
+        f"Load {machine['load']} at the beginning"
+        + (": [yellow]others are using this machine, quote ratios only[/]." if busy else ".")
+    )
+
+
+def _show_bench(console: Console, name: str, what: str, rows: list[benchmarks.Row]) -> None:
+    table = Table(title=f"armed bench {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "n", "median", "p10", "p90", "target"):
+        table.add_column(column, justify="left" if column in ("", "target") else "right", no_wrap=not column)
+    case = ""
+    for row in rows:
+        if not row.samples:
+            continue
+        if row.case != case:
+            table.add_section()
+            table.add_row(f"[bold]{row.case}[/], {row.unit}")
+            case = row.case
+        figures = [_figure(each) for each in (row.median, row.quantile(0.1), row.quantile(0.9))]
+        alone = [_target(ratio) for ratio in row.ratios if not ratio.to]
+        table.add_row(f"  {row.who}", str(len(row.samples)), *figures, *alone)
+        for ratio in row.ratios:
+            if ratio.to:
+                table.add_row(f"    / {ratio.to}", "", f"{_figure(ratio.value)} x", "", "", _target(ratio))
+    console.print(table)
+    console.print(escape(what), highlight=False, soft_wrap=True)
+    for row in rows:
+        if row.not_run:
+            line = f"{row.case}, {row.who}: [yellow]not run[/]: {escape(row.not_run)}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _target(ratio: benchmarks.Ratio) -> str:
+    if ratio.target is None:
+        return ""
+    return f"<= {ratio.target:g}: " + ("[green]met[/]" if ratio.is_met else "[red]not met[/]")
+
+
+def _show_opinions(console: Console, opinions: list[tlc.Opinion]) -> None:
+    table = Table(title=f"armed bench {EXPLORE}", title_justify="left")
+    for column in ("instance", "states", "armed, s", "TLC, s", "armed / TLC"):
+        table.add_column(column, justify="left" if column == "instance" else "right")
+    for each in opinions:
+        ratio = each.our_seconds / each.their_seconds
+        table.add_row(
+            f"{each.profile}, {each.environment}, {each.size}", f"{each.ours:,}",
+            f"{each.our_seconds:.2f}", f"{each.their_seconds:.2f}", f"{ratio:.2f}",
+        )  # fmt: skip
+    console.print(table)
 
 
 def _show_conformance(console: Console, report: Report) -> None:

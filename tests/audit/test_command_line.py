@@ -178,7 +178,7 @@ def test_bench_without_tlc_is_refused_in_words(monkeypatch, capsys):
         yield
 
     monkeypatch.setattr(tlc, "second_opinions", missing)
-    assert run(["bench"]) == 2
+    assert run(["bench", "explore"]) == 2
     assert "TLC is not here" in capsys.readouterr().err
 
 
@@ -271,7 +271,7 @@ def test_conform_of_something_wrong_fails_and_tells_the_story():
         (["explore", "--limit", "10"], "more than 10 states"),
         (["export", "cobol"], "give tla"),
         (["export", "tla", "--to", "/proc/nowhere"], "cannot write to /proc/nowhere"),
-        (["bench", "nonsense"], "give explore"),
+        (["bench", "nonsense"], "give detect, engage"),
         (["conform", "nonsense"], "armed:fork"),
         (["conform", "--histories", "0"], "histories"),
         (["conform", "os:getcwd"], "os has no class getcwd"),
