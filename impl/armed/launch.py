@@ -40,7 +40,7 @@ class Launch:
     word: memoryview | None = None
     lifeline: Lifeline | None = None
     watch: Watch | None = None
-    rope: Rope = MUTE
+    rope: Rope | None = None
 
 
 @contextlib.contextmanager
@@ -91,7 +91,7 @@ def _be_child(launch: Launch) -> int:
             launch.watch.close()
         assert launch.word is not None
         me = Engager if launch.slot else WithoutSlot
-        engager = me(launch.slot, launch.generation, launch.word, launch.token, launch.rope)
+        engager = me(launch.slot, launch.generation, launch.word, launch.token, launch.rope or MUTE)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()

@@ -30,7 +30,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final
 
-from armed_audit.bench_host import LIMIT, has_early_warning
+from armed import Supervisor
+from armed_audit.bench_host import LIMIT
 
 Progress = Callable[[str], None]
 
@@ -327,8 +328,9 @@ def detect(extent: Extent, progress: Progress) -> list[Row]:
     """From the last thing a worker does to the moment when whoever waits for it knows."""
     rows = Rows("detect", "ms")
     absent = _absent(extent.peers)
-    if not has_early_warning():
-        absent[EARLY] = "not built"
+    with Supervisor() as supervisor:
+        if supervisor.early_warning != "on":
+            absent[EARLY] = supervisor.early_warning
     shares = {FLOOR: 1.0, ARMED: 1.0, EARLY: 1.0, **{peer: PEERS[peer].share for peer in extent.peers}}
     large = [who for who in (FLOOR, ARMED, EARLY, EXECUTOR) if who in shares]
     plan: list[tuple[int, str]] = []

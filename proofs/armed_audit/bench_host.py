@@ -9,7 +9,6 @@ Peers are used as their documents say, with one worker. Whoever waits here does 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import mmap
 import multiprocessing
@@ -26,14 +25,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, TextIO
 
-from armed import EventKind, SlotTable, Supervisor
+from armed import EventKind, Mode, SlotTable, Supervisor
 from armed.exits import Lifeline
 
 LIMIT: Final = 60.0
 """Seconds that any single wait may take."""
 
-WITH_EARLY_WARNING: Final = {"early_warning": "auto"}
-WITHOUT: Final = {"early_warning": False}
 STATUS: Final = 1
 """What a worker exits with. Not 0: some pools do not notice that at all, and all are to be measured by the same."""
 
@@ -87,14 +84,31 @@ def pidfd_knows(death: Death) -> int:
     return now if ready else _too_late()
 
 
-def armed_knows(death: Death, options: dict[str, Any]) -> int:
+def armed_knows(death: Death) -> int:
     """One armed child; what the program is told first is the death."""
-    with Supervisor(**options) as supervisor:
+    with Supervisor(early_warning="off") as supervisor:
         supervisor.start(_die_armed, death)
         supervisor.step(0.0)  # tells of the start
         events = supervisor.step(LIMIT)
         now = time.monotonic_ns()
         return now if events else _too_late()
+
+
+def armed_is_warned(death: Death) -> int:
+    """The same with early warning: the first thing to be seen is that the supervisor stops the others."""
+    with Supervisor(early_warning="on") as supervisor:
+        supervisor.start(_die_armed, death)
+        supervisor.step(0.0)
+        poll = select.poll()
+        poll.register(supervisor, select.POLLIN)
+        until = time.monotonic() + LIMIT
+        while supervisor.mode is Mode.RUNNING and not supervisor.counts.get("crashed"):
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                _too_late()
+            supervisor.step(0.0)
+        now = time.monotonic_ns()
+        supervisor.run(LIMIT)
+        return now
 
 
 def _die_armed(me: Any, shared: None, death: Death) -> None:
@@ -194,19 +208,14 @@ def detect(who: str, stamp: str, megabytes: int, delay: float) -> dict[str, floa
         case "pidfd":
             knows = pidfd_knows(death)
         case "armed":
-            knows = armed_knows(death, WITHOUT if has_early_warning() else {})
+            knows = armed_knows(death)
         case "armed, early warning":
-            knows = armed_knows(death, WITH_EARLY_WARNING)
+            knows = armed_is_warned(death)
         case _:
             knows = pool_knows(POOLS[who], death)
     with open(stamp, "rb") as file:
         (died,) = struct.unpack("=q", file.read(8))
     return {"ms": (knows - died) / 1e6}
-
-
-def has_early_warning() -> bool:
-    """Whether the supervisor can be asked for it."""
-    return "early_warning" in inspect.signature(Supervisor).parameters
 
 
 def rest(who: str, children: int, seconds: float) -> dict[str, float]:

@@ -1,14 +1,11 @@
 """Real processes, ordered by pipes."""
 
-import functools
-import itertools
 import os
 import resource
 import select
 import signal
 import time
 import traceback
-from types import CodeType
 
 import pytest
 
@@ -140,22 +137,3 @@ def in_child(gate):
         return child.outcome, said.wait().decode().split()
 
     return in_child
-
-
-@pytest.fixture(scope="session")
-def codes_of():
-    """Return the code of every function that is defined in a module, also in its classes and functions."""
-
-    def codes_of(module):
-        found = []
-        classes = [value for value in vars(module).values() if isinstance(value, type)]
-        for value in itertools.chain(vars(module).values(), *(vars(each).values() for each in classes)):
-            function = getattr(value, "__wrapped__", getattr(value, "fget", value))
-            if getattr(getattr(function, "__code__", None), "co_filename", None) == module.__file__:
-                pending = [function.__code__]
-                while pending:
-                    found.append(pending.pop())
-                    pending += [const for const in found[-1].co_consts if isinstance(const, CodeType)]
-        return found
-
-    return functools.cache(codes_of)

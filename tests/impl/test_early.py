@@ -265,7 +265,7 @@ def test_recovery_from_the_death_of_a_big_child_begins_before_its_pidfd_reports(
 def test_a_child_without_a_main_thread_is_killed_when_its_time_is_over(gate):
     with Supervisor(stop_after=0.1) as sup:
         child = sup.start(dying, gate())
-        assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
+        assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "limit", "reset", "running"]
         assert child.outcome.status == -signal.SIGKILL
 
 
@@ -293,7 +293,7 @@ def test_a_notice_while_closing_is_a_crash_while_closing(gate):
     ready.wait()
     with pytest.raises(CrashWhileClosing) as caught:
         sup.close(LIMIT)
-    assert kinds(caught.value.events) == ["started", "closing", "crashed", "stopping", "closed"]
+    assert kinds(caught.value.events) == ["started", "closing", "crashed", "stopping", "limit", "closed"]
     assert child.outcome.status == -signal.SIGKILL
 
 
