@@ -6,7 +6,6 @@ A signal handler raises there when another thread of the program gets the signal
 import ctypes
 import dis
 import gc
-import itertools
 import os
 import select
 import signal
