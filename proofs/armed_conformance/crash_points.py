@@ -352,7 +352,7 @@ def _wrong_with(life: Life, ending: str) -> str:
 
 def supervisor_codes() -> frozenset[CodeType]:
     """Return the code of the supervisor's side."""
-    modules = [supervision, early, exits, slot_table, recovery, registry, launch]
+    modules = [supervision, early, exits, slot_table, recovery, registry]
     if "armed.spawn" in sys.modules:
         modules.append(sys.modules["armed.spawn"])
     return codes_of(*modules)
@@ -410,7 +410,7 @@ def _kill_supervisor(start_method: str, n: int) -> tuple[int, str]:
         status = 1
         try:
             os.close(reader)
-            trip = Trip(supervisor_codes(), n, lambda frame: os.kill(os.getpid(), signal.SIGKILL))
+            trip = Trip(supervisor_codes() | codes_of(launch), n, lambda frame: os.kill(os.getpid(), signal.SIGKILL))
             trip.arm()
             _scenario(start_method)
             trip.disarm()

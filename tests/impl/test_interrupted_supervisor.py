@@ -198,6 +198,7 @@ def live(phase, ready, interruption):
     except KeyboardInterrupt:
         pass
     where = f"interrupted at {interruption.where}"
+    assert signal.pthread_sigmask(signal.SIG_SETMASK, ()) == set(), where
     if phase == "start":
         started = [event.child for event in sup._events if event.kind is EventKind.STARTED]
         assert list(sup.children) == started, where
