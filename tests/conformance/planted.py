@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import armed.engagement
 import armed.recovery
+import armed.slots
 import armed.supervisor
 from armed import Decision, Engager, EventKind, Mode, SlotState, StartupFailed, Supervisor
 from armed.engagement import Progress
@@ -36,7 +37,7 @@ class Planted(ArmedFork):
             self._planted.close()
 
 
-def _by_status_only(status, word, token):
+def _by_status_only(status, word, token, kind):
     return Decision.CLEAN if status in (0, 1) else Decision.CRASH
 
 
@@ -46,7 +47,7 @@ class StatusOnly(Planted):
     bugs = ((armed.supervisor, "decide", _by_status_only),)
 
 
-def _by_flag_only(status, word, token):
+def _by_flag_only(status, word, token, kind):
     return Decision.CLEAN if word == token else Decision.CRASH
 
 
@@ -56,7 +57,7 @@ class FlagOnly(Planted):
     bugs = ((armed.supervisor, "decide", _by_flag_only),)
 
 
-def _foreign_is_clean(status, word, token):
+def _foreign_is_clean(status, word, token, kind):
     return Decision.CLEAN if status in (0, 1) and word != active_word(token) else Decision.CRASH
 
 
@@ -98,6 +99,20 @@ def _arm_after_taking(self, *arguments):
     finally:
         if self._entries:
             self._word[0] = active_word(self._token[0])
+
+
+_end_in_order = Engager._end
+
+
+def _disarm_and_end(self, *arguments):
+    self._word[0] = self._token[0]
+    return _end_in_order(self, *arguments)
+
+
+class DisarmsBeforeItGivesBack(Planted):
+    """The end of the block closes the switch early: the resource is held while the slot looks clean."""
+
+    bugs = ((Engager, "_end", _disarm_and_end),)
 
 
 class ArmsAfterTaking(Planted):
@@ -249,6 +264,57 @@ class ASlotFewerAfterTwoRecoveries(Planted):
     bugs = ((armed.supervisor, "begin_generation", _begin_smaller),)
 
 
+_first_shared = {}
+
+
+def _begin_with_the_old(number, size, make_shared):
+    fresh = begin_generation(number, size, make_shared)
+    return replace(fresh, shared=fresh.shared if number == 1 else _first_shared["shared"])
+
+
+class KeepsTheOldLock(Planted):
+    """What the first generation shared is served for ever, whatever was held when a child died."""
+
+    def open(self, slots):
+        super().open(slots)
+        _first_shared["shared"] = self._supervisor._generation.shared
+
+    bugs = ((armed.supervisor, "begin_generation", _begin_with_the_old),)
+
+
+_advance, _reset = Supervisor._advance, Supervisor._reset
+
+
+def _reset_at_once(self):
+    _advance(self)
+    if self.mode is Mode.STOPPING and not self._is_closing:
+        self._reset()
+
+
+class ResetsBeforeAllAreGone(Planted):
+    """The next generation is made while children of the last one live."""
+
+    bugs = ((Supervisor, "_advance", _reset_at_once),)
+
+
+def _reset_twice(self):
+    _reset(self)
+    self._mode = Mode.RESETTING
+    _reset(self)
+
+
+class RestartsTwice(Planted):
+    """A recovery makes two generations."""
+
+    bugs = ((Supervisor, "_reset", _reset_twice),)
+
+
+class ReusesAToken(Planted):
+    """Every assignment has the same clean value."""
+
+    bugs = ((armed.slots, "_draw_token", lambda: 0x1234_5678),)
+
+
 _note = Supervisor._note
 
 
@@ -308,6 +374,9 @@ SEEN_IN_ONE_STORY = {
     NothingStarts: ("every slot is used again", "0 started events of 9 children"),
     NothingRuns: ("a crash in every generation", "the events are in no order"),
     NothingCloses: ("every slot is used again", "the events are in no order"),
+    KeepsTheOldLock: ("a crash in every generation", "X"),
+    ResetsBeforeAllAreGone: ("a stuck child is killed in recovery", "X"),
+    RestartsTwice: ("a crash in every generation", "X"),
     EveryGenerationIsTheFirst: ("a crash in every generation", "done in generation 2"),
 }
 """Bugs that only one kind of history shows: its name, and what must be told."""
@@ -318,7 +387,9 @@ ALL = {
     FlagOnly: "status",
     ForeignIsClean: "scribble",
     SwallowsFailedGiveBack: "give_fails",
+    DisarmsBeforeItGivesBack: "give",
     ArmsAfterTaking: "arm",
+    ReusesAToken: "scribble",
     GrandchildMayDisarm: "grandchild",
 }
 """Every planted bug, with a word that the story of its counterexample must contain."""
