@@ -32,7 +32,7 @@ LIMIT: Final = 20.0
 """Seconds that any single step may take; a child that takes longer is reported, never waited for."""
 
 ENTRIES: Final = 8  # cells a slot has: more things than a test takes in one engagement
-FOREIGN_WORD: Final = 0x5CA1AB1E  # what SCRIBBLE leaves
+FOREIGN_WORD: Final = 0x5CA1AB1E  # what SCRIBBLE leaves at first; later the clean value of the assignment before
 
 
 class Command(enum.Enum):
@@ -185,14 +185,16 @@ class Stepper:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._foreign_word = FOREIGN_WORD
 
     def start(self) -> SteppedChild:
         """Start a child that stands before its exit path. Raises what Supervisor.start raises."""
         command_reader, command_writer = os.pipe()
         reply_reader, reply_writer = os.pipe()
-        puppet = _Puppet(command_reader, reply_writer)
+        puppet = _Puppet(command_reader, reply_writer, self._foreign_word)
         try:
             child = self._supervisor._start(puppet.target, (), puppet.before_exit_path)
+            self._foreign_word = child._token
             return SteppedChild(child, command_writer, reply_reader)
         except BaseException:
             os.close(command_writer)
@@ -223,8 +225,8 @@ class _Puppet:
     me: Engager  # from the moment the target is called
     cells: Cells
 
-    def __init__(self, commands: int, replies: int) -> None:
-        self.commands, self.replies = commands, replies
+    def __init__(self, commands: int, replies: int, foreign_word: int) -> None:
+        self.commands, self.replies, self.foreign_word = commands, replies, foreign_word
         self.buffer = b""
         self.was_told_to_hurry = False
         self.owes_a_reply = False
@@ -373,7 +375,7 @@ class _Puppet:
             if entry is None:
                 self.end(command)
         elif command is Command.SCRIBBLE:
-            self.me._word[0] = FOREIGN_WORD
+            self.me._word[0] = self.foreign_word
             self.reply("done")
         elif command is Command.GRANDCHILD:
             if (pid := os.fork()) == 0:

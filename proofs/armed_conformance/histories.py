@@ -318,6 +318,15 @@ def _scribbled(before: tuple[Step, ...], after: tuple[Step, ...], kind: ExitKind
     return play
 
 
+def _the_clean_value_of_an_earlier_assignment(lockstep: Lockstep) -> None:
+    for way, kind in (((H,), ExitKind.RETURN), ((H, A, Step.SCRIBBLE), ExitKind.RAW_EXIT_0)):
+        child = _start(lockstep)
+        _walk(lockstep, child, way)
+        lockstep.end(child, kind)
+        lockstep.supervise()
+    _serves(lockstep)
+
+
 def _grandchild(way: tuple[Step, ...]) -> Callable[[Lockstep], None]:
     def play(lockstep: Lockstep) -> None:
         child = _start(lockstep)
@@ -367,6 +376,7 @@ def stories() -> Iterator[History]:
     yield History("a foreign word while idle", 1, _scribbled((H,), (), ExitKind.RETURN))
     yield History("a foreign word while armed", 1, _scribbled((H, A), (), ExitKind.RAW_EXIT_0))
     yield History("a foreign word that is written over", 1, _scribbled((H,), (A, Step.DISARM), ExitKind.RETURN))
+    yield History("the clean value of an earlier assignment", 1, _the_clean_value_of_an_earlier_assignment)
     yield History("a grandchild of a child idle", 1, _grandchild((H,)))
     yield History("a grandchild of a child armed", 1, _grandchild((H, A)))
     yield History("a grandchild of a child holding", 1, _grandchild((H, A, T)))

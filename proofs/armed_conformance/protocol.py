@@ -36,7 +36,7 @@ class Step(enum.Enum):
     LEAVE = "leave"
     """Begin to leave in the orderly way with status 0, and stop before the first give-back."""
     SCRIBBLE = "scribble"
-    """Write a foreign word over the flag of its own slot."""
+    """Write a foreign word over the flag of its own slot: where values are drawn, that of an earlier assignment."""
     GRANDCHILD = "grandchild"
     """Fork a process that leaves through the child's own exit path; wait for its end."""
     FREEZE = "freeze"

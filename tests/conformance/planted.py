@@ -279,6 +279,10 @@ class KeepsTheOldLock(Planted):
         super().open(slots)
         _first_shared["shared"] = self._supervisor._generation.shared
 
+    def close(self):
+        super().close()
+        _first_shared.clear()
+
     bugs = ((armed.supervisor, "begin_generation", _begin_with_the_old),)
 
 
@@ -374,9 +378,10 @@ SEEN_IN_ONE_STORY = {
     NothingStarts: ("every slot is used again", "0 started events of 9 children"),
     NothingRuns: ("a crash in every generation", "the events are in no order"),
     NothingCloses: ("every slot is used again", "the events are in no order"),
-    KeepsTheOldLock: ("a crash in every generation", "X"),
-    ResetsBeforeAllAreGone: ("a stuck child is killed in recovery", "X"),
-    RestartsTwice: ("a crash in every generation", "X"),
+    ReusesAToken: ("the clean value of an earlier assignment", "scribble"),
+    KeepsTheOldLock: ("a crash in every generation", "take takes one entry\n.*taken: .., given back"),
+    ResetsBeforeAllAreGone: ("a stuck child is killed in recovery", "there is no reset now"),
+    RestartsTwice: ("a crash in every generation", "the next generation is 2\n.*it is 3"),
     EveryGenerationIsTheFirst: ("a crash in every generation", "done in generation 2"),
 }
 """Bugs that only one kind of history shows: its name, and what must be told."""
@@ -389,7 +394,6 @@ ALL = {
     SwallowsFailedGiveBack: "give_fails",
     DisarmsBeforeItGivesBack: "give",
     ArmsAfterTaking: "arm",
-    ReusesAToken: "scribble",
     GrandchildMayDisarm: "grandchild",
 }
 """Every planted bug, with a word that the story of its counterexample must contain."""
