@@ -195,7 +195,9 @@ def main(
 @app.command()
 def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller bounds; the table says what is left out.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Everything (the default).")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All crash points, a million stray writes, 100,000 lives: an hour.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="What could not be run is a failure.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the random histories; without it one is drawn.")] = None,
     evidence: Annotated[
@@ -203,9 +205,13 @@ def verify(
     ] = Path("armed-evidence"),
     json_file: JsonOption = None,
 ) -> None:
-    """Run everything: model, proofs, negative controls, and real processes; one table. Exit 0 iff everything holds."""
+    """Run everything: model, proofs, negative controls, and real processes; one table. Exit 0 iff everything holds.
+
+    Of what real processes are put through it takes a part, another one at each commit, and says which; --full, all.
+    """
     if quick and full:
         _refuse("--quick and --full exclude each other")
+    extent = verification.QUICK if quick else verification.FULL if full else verification.USUAL
     output = Output(json_file)
     file = evidence / "verify.json"
     try:
@@ -215,7 +221,7 @@ def verify(
     must_be_writable(file)
     with output.progress() as progress:
         result = verification.verify(
-            quick=quick, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
+            extent=extent, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
         )
     _show_verification(output.table, result)
     as_json = result.as_json()
@@ -520,7 +526,8 @@ def conform(
 
 
 def _show_verification(console: Console, result: verification.Verification) -> None:
-    table = Table(title="armed verify" + (" --quick" if result.quick else ""), title_justify="left")
+    option = "" if result.extent.name == "usual" else f" --{result.extent.name}"
+    table = Table(title=f"armed verify{option}", title_justify="left")
     table.add_column("part")
     table.add_column("what was looked at", overflow="fold")
     table.add_column("s", justify="right")
@@ -538,7 +545,7 @@ def _show_verification(console: Console, result: verification.Verification) -> N
         for line in part.as_json()["failures"]:
             console.print(f"[red]{part.name}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     for line in result.left_out:
-        console.print(f"left out by --quick: {escape(line)}", highlight=False)
+        console.print(f"left out{f' by{option}' if option else ''}: {escape(line)}", highlight=False)
     verdict = "[green]Everything holds[/]" if result.holds else "[red]Something does not hold[/]"
     console.print(f"{verdict} ({result.seconds:.1f} s).", highlight=False)
 

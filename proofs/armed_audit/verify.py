@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from armed import Decision
+from armed_conformance import crash_points, crash_targets, soak, stray_writes
 from armed_conformance.decisions import compare_decisions
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.run import conform, draw_seed
@@ -31,8 +35,9 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done; what the quick run leaves out is the difference."""
+    """How much is done; what the quick and the usual run leave out is the difference to the full one."""
 
+    name: str
     profiles: tuple[str, ...]
     sizes: tuple[Size, ...]
     reference_sizes: tuple[Size, ...]
@@ -40,10 +45,17 @@ class Extent:
     by_cvc5: tuple[System, ...]
     by_tlc: tuple[tlc.Bounds, ...]
     histories: int
+    spawned_histories: int
+    child_points: int
+    """One of so many boundaries at which a child is struck; `supervisor_points` likewise, by start method."""
+    supervisor_points: dict[str, int]
+    stray_writes: int
+    lives: int
 
 
 _ALL_SYSTEMS = tuple(System(profile, environment) for profile in PROFILES.values() for environment in ENVIRONMENTS)
 QUICK = Extent(
+    name="quick",
     profiles=("18", "reference"),
     sizes=(Size(1, 1),),
     reference_sizes=(Size(2, 1), Size(1, 2)),
@@ -51,16 +63,38 @@ QUICK = Extent(
     by_cvc5=tuple(System(PROFILES["reference"], environment) for environment in ("calm", "+stray")),
     by_tlc=tlc.QUICK,
     histories=60,
+    spawned_histories=0,
+    child_points=50,
+    supervisor_points={"fork": 400},
+    stray_writes=20_000,
+    lives=500,
 )
-FULL = Extent(
+USUAL = Extent(
+    name="usual",
     profiles=tuple(PROFILES),
     sizes=(*QUICK.sizes, Size(2, 1), Size(1, 2)),
     reference_sizes=(*QUICK.reference_sizes, Size(2, 2), Size(3, 2)),
     states_compared=200,
     by_cvc5=_ALL_SYSTEMS,
     by_tlc=tlc.FULL,
-    histories=1000,
+    histories=600,
+    spawned_histories=0,
+    child_points=8,
+    supervisor_points={"fork": 40, "spawn": 400},
+    stray_writes=100_000,
+    lives=5_000,
 )
+FULL = replace(
+    USUAL,
+    name="full",
+    histories=1_000,
+    spawned_histories=200,
+    child_points=1,
+    supervisor_points={"fork": 1, "spawn": 1},
+    stray_writes=1_000_000,
+    lives=100_000,
+)
+EXTENTS = {each.name: each for each in (QUICK, USUAL, FULL)}
 
 
 @dataclass
@@ -97,6 +131,7 @@ class Part:
             "not_run": self.not_run,
             "counts": self.counts,
             "failures": self.failures + [f"the count of {name} is 0" for name in self.empty],
+            "notes": self.notes,
             "seconds": round(self.seconds, 2),
         }
 
@@ -105,7 +140,7 @@ class Part:
 class Verification:
     """The whole run: its parts, the cells of the matrix, the stories of the controls, and what was left out."""
 
-    quick: bool
+    extent: Extent
     strict: bool
     seed: int
     parts: list[Part] = field(default_factory=list)
@@ -120,27 +155,35 @@ class Verification:
     @property
     def left_out(self) -> list[str]:
         """What a full run does and this one did not, and what no run of this command does."""
-        if not self.quick:
-            return ["mutants of the specification: `armed mutate`"]
-        others = ", ".join(name for name in FULL.profiles if name not in QUICK.profiles)
-        return [
-            f"deciding and exploring the profiles {others}",
-            f"exploration of every environment at {_sizes(FULL.sizes)} (here {_sizes(QUICK.sizes)}), "
-            f"and of reference at {_sizes(FULL.reference_sizes)} (here {_sizes(QUICK.reference_sizes)})",
-            f"model against z3 on {FULL.states_compared} random states (here {QUICK.states_compared})",
-            f"cvc5 on all {len(FULL.by_cvc5)} systems (here {len(QUICK.by_cvc5)})",
-            f"TLC on {len(FULL.by_tlc)} instances (here {len(QUICK.by_tlc)})",
-            f"{FULL.histories} random histories (here {QUICK.histories})",
-            "that everything is reached that should be, in profiles other than reference",
-            "every proved obligation as SMT-LIB text",
-            "mutants of the specification: `armed mutate`",
-        ]
+        here, left = self.extent, []
+        if here.profiles != FULL.profiles:
+            others = ", ".join(name for name in FULL.profiles if name not in here.profiles)
+            left = [
+                f"deciding and exploring the profiles {others}",
+                f"exploration of every environment at {_sizes(FULL.sizes)} (here {_sizes(here.sizes)}), "
+                f"and of reference at {_sizes(FULL.reference_sizes)} (here {_sizes(here.reference_sizes)})",
+                f"model against z3 on {FULL.states_compared} random states (here {here.states_compared})",
+                f"cvc5 on all {len(FULL.by_cvc5)} systems (here {len(here.by_cvc5)})",
+                f"TLC on {len(FULL.by_tlc)} instances (here {len(here.by_tlc)})",
+                "that everything is reached that should be, in profiles other than reference",
+                "every proved obligation as SMT-LIB text",
+            ]
+        if here != FULL:
+            left += [
+                f"{FULL.histories} random histories (here {here.histories}), "
+                f"and {FULL.spawned_histories} with spawned children (here {here.spawned_histories or 'none'})",
+                f"every boundary of a child (here one of {here.child_points}) and of a supervisor "
+                f"(here {_sampled(here.supervisor_points)})",
+                f"{FULL.stray_writes:,} stray writes (here {here.stray_writes:,})",
+                f"{FULL.lives:,} lives under one supervisor (here {here.lives:,})",
+            ]
+        return [*left, "mutants of the specification: `armed mutate`"]
 
     def as_json(self) -> dict[str, Any]:
         """Return the run in the published format."""
         return {
             "holds": self.holds,
-            "quick": self.quick,
+            "extent": self.extent.name,
             "strict": self.strict,
             "seed": self.seed,
             "left_out": self.left_out,
@@ -149,6 +192,7 @@ class Verification:
             "assumptions": ASSUMPTIONS,
             "versions": {
                 "armed": version("armed"),
+                "commit": crash_points.commit(),
                 "python": platform.python_version(),
                 "kernel": platform.release(),
                 "solver": solver_version(),
@@ -161,7 +205,7 @@ class Verification:
 
 def verify(
     *,
-    quick: bool,
+    extent: Extent,
     strict: bool,
     seed: int | None,
     keep: Path | None = None,
@@ -171,10 +215,10 @@ def verify(
     """Run every part; a part that fails, even by an exception, does not keep the others from running.
 
     `progress` is told what is going on, `finished` is given each part when it is through. Without a seed one is drawn.
-    `strict`: a part that cannot be run for want of a tool has failed. `keep`: where a full run writes its obligations.
+    `strict`: a part that cannot be run for want of a tool has failed. `keep`: where the obligations are written, unless
+    the run is quick.
     """
-    extent = QUICK if quick else FULL
-    run = Verification(quick, strict, draw_seed() if seed is None else seed)
+    run = Verification(extent, strict, draw_seed() if seed is None else seed)
     began = time.perf_counter()
     plan: list[tuple[Part, Callable[[Part], None]]] = [
         (Part("exploration", "in bounded instances what is proved is not violated, and everything is reached"),
@@ -186,14 +230,25 @@ def verify(
         (Part("controls", "without the switch the same properties are refuted"),
          lambda part: _refute(part, run, progress)),
         (Part("cvc5", "a second solver gives the same answers"),
-         lambda part: _ask_cvc5(part, extent, None if quick else keep, progress)),
+         lambda part: _ask_cvc5(part, extent, None if extent is QUICK else keep, progress)),
         (Part("TLC", "a second model checker counts the same states and refutes the same properties"),
          lambda part: _ask_tlc(part, extent, progress)),
         (Part("decisions", "the implementation decides as the model does, for every wait status"),
          lambda part: _decisions(part, progress)),
         (Part("conformance", "real processes do what the model does, step by step"),
-         lambda part: _conform(part, extent, run.seed, progress)),
+         lambda part: _conform(part, "armed:fork", extent.histories, run.seed, progress)),
+        (Part("crash points", "struck before any instruction, what holds something is not clean, and nothing is left"),
+         lambda part: _crash_points(part, extent, progress)),
+        (Part("stray writes", "whatever is written into the table, the supervisor does not fail and is not deceived"),
+         lambda part: _stray_writes(part, extent, run.seed, progress)),
+        (Part("soak", "after many lives there is as much of everything as there was before"),
+         lambda part: _soak(part, extent, run.seed, progress)),
     ]  # fmt: skip
+    if extent.spawned_histories:
+        spawned = Part("conformance, spawn", "the same with children in fresh interpreters")
+        plan.append(
+            (spawned, lambda part: _conform(part, "armed:spawn", extent.spawned_histories, run.seed, progress))
+        )
     plan.insert(0, plan.pop(2))  # the verdicts first: the other parts are held against them
     for part, act in plan:
         started = time.perf_counter()
@@ -361,12 +416,12 @@ def _decisions(part: Part, progress: Progress) -> None:
         part.failures.append(str(mismatch))
 
 
-def _conform(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
+def _conform(part: Part, target: str, histories: int, seed: int, progress: Progress) -> None:
     report = conform(
-        "armed:fork",
-        extent.histories,
+        target,
+        histories,
         seed=seed,
-        progress=lambda what, done, total: progress(f"armed:fork, {what}: {done} of {total}"),
+        progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
     )
     seen = report.as_json()
     wanted = ("histories", "steps", "deaths", "armed_deaths", "recoveries", "refusals", "cells_seen", "cells_wanted")
@@ -374,3 +429,58 @@ def _conform(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
     part.failures += [report.mismatch] if report.mismatch else []
     if not report.mismatch:
         part.failures += [f"never seen: {cell}" for cell in report.missing]
+
+
+def _sampled(points: dict[str, int]) -> str:
+    methods = [f"one of {points[each]}, {each}" if each in points else f"no {each}" for each in ("fork", "spawn")]
+    return "; ".join(methods)
+
+
+def _crash_points(part: Part, extent: Extent, progress: Progress) -> None:
+    part.counts = {"child boundaries": 0, "child points": 0, "supervisor boundaries": 0, "supervisor points": 0}
+    sample = crash_points.sample_of_this_commit
+    for target, ending in itertools.product(crash_targets.TARGETS, {**crash_points.KILLS, **crash_points.RAISED}):
+        progress(f"striking a child: {target}, {ending}")
+        _add_sweep(part, "child", crash_points.sweep_child(target, ending, sample(extent.child_points)))
+    for start_method, every in extent.supervisor_points.items():
+        at = partial("killing a supervisor, {}: instruction {:,}".format, start_method)
+        sweep = crash_points.sweep_supervisor(start_method, sample(every), lambda n, at=at: progress(at(n)))  # type: ignore[misc]
+        _add_sweep(part, "supervisor", sweep)
+    part.notes.append(f"children: {sample(extent.child_points)}; commit {crash_points.commit() or 'unknown'}")
+
+
+def _add_sweep(part: Part, side: str, sweep: crash_points.Sweep) -> None:
+    part.counts[f"{side} boundaries"] += sweep.boundaries
+    part.counts[f"{side} points"] += sweep.points
+    part.failures += sweep.failures
+    part.notes.append(str(sweep))
+
+
+def _stray_writes(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
+    report = stray_writes.scribble(
+        extent.stray_writes, seed, lambda done: progress(f"stray writes: {done:,} of {extent.stray_writes:,}")
+    )
+    part.counts = {
+        "writes": report.writes,
+        "lives": report.lives,
+        "armed deaths": report.armed_deaths,
+        "recoveries": report.recoveries,
+        "false alarms": report.false_alarms,
+    }
+    part.failures += report.failures
+    decision = stray_writes.copying_back()
+    part.notes.append(f"The clean value of its own assignment, copied back by an armed child: {decision.value}.")
+    if decision is not Decision.CLEAN:
+        part.failures.append("copying back is found out, and the documents say that it is not")
+
+
+def _soak(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
+    balance = soak.soak(extent.lives, seed, lambda done: progress(f"soak: {done:,} of {extent.lives:,} lives"))
+    part.counts = {"lives": balance.lives, "recoveries": balance.recoveries, **balance.deaths}
+    part.failures += balance.differences
+    after = balance.after
+    part.notes.append(
+        f"After {balance.lives:,} lives as before: {after.slots} slots in use, {after.descriptors} descriptors, "
+        f"{after.children} children, {after.threads} threads, {len(after.names)} names in /dev/shm; "
+        f"{balance.growth:,} bytes more."
+    )

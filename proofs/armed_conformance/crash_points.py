@@ -358,7 +358,9 @@ def supervisor_codes() -> frozenset[CodeType]:
     return codes_of(*modules)
 
 
-def sweep_supervisor(start_method: str, sample: Sample = EVERY) -> Sweep:
+def sweep_supervisor(
+    start_method: str, sample: Sample = EVERY, progress: Callable[[int], None] = lambda _: None
+) -> Sweep:
     """Kill a supervisor at each point of the sample: while it assigns, starts, reaps, recovers and closes.
 
     Each must leave no process, within `ORPHANS_END_WITHIN` seconds, and no new name in /dev/shm. The calling process
@@ -379,6 +381,7 @@ def sweep_supervisor(start_method: str, sample: Sample = EVERY) -> Sweep:
             if failure == "it was not killed":
                 break
             sweep.points += 1
+            progress(n)
             if failure:
                 sweep.failures.append(f"{sweep.name} at boundary {n}: {failure}")
         if left := set(os.listdir("/dev/shm")) - names:

@@ -7,15 +7,31 @@ random ones.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable
 
-from armed import Decision, decide, exit_status
+from armed import Decision, Kind, decide, exit_status
 from armed_conformance.lockstep import Mismatch
 from armed_model.interpret import Instance, Size, State
 from armed_model.profiles import REFERENCE
-from armed_model.system import ACTIVE, OTHER, RESERVED, UNUSED, System, c, clean, decided_clean, flag, slot_of, status
+from armed_model.profiles import Kind as ModelKind
+from armed_model.system import (
+    ACTIVE,
+    OTHER,
+    RESERVED,
+    UNUSED,
+    System,
+    c,
+    clean,
+    decided_clean,
+    flag,
+    slot_of,
+    status,
+    status_is_clean,
+)
+from armed_model.system import kind as kind_of
 
 WAIT_STATUSES = range(1 << 16)
 TOKEN = 0x0123_4567_89AB_CDEF
@@ -59,31 +75,45 @@ def status_by_the_system(wait_status: int) -> int:
     return -os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else _NO_EXIT
 
 
-def compare_decisions(decide: Callable[[int, int, int], Decision] = decide) -> int:
-    """Compare decisions about every wait status, and return how many. Raises Mismatch at the first difference."""
+KINDS = {Kind.WORKER: ModelKind.BACKEND, Kind.STARTUP: ModelKind.AUXILIARY, Kind.DEAD_END: ModelKind.DEAD_END}
+"""What the model calls the kinds of children; only workers have a slot."""
+
+
+def compare_decisions(decide: Callable[[int, int, int, Kind], Decision] = decide) -> int:
+    """Compare decisions about every wait status of every kind, and return how many.
+
+    Raises Mismatch at the first difference.
+    """
     instance = Instance(System(REFERENCE), Size(1, 1))
-    is_clean = instance.predicate(decided_clean(REFERENCE), (c,))
+    with_slot = instance.predicate(decided_clean(REFERENCE), (c,))
+    without = instance.predicate(status_is_clean(c), (c,))
     compared = 0
     more = WORDS | more_words()
     for wait_status in WAIT_STATUSES:
         seen = exit_status(wait_status)
-        for name, (word, model_word) in (more if wait_status in FEW_WAIT_STATUSES else WORDS).items():
-            state = _dead_child(instance, status_by_the_system(wait_status), model_word)
-            expected = Decision.CLEAN if is_clean(state, state, 0, 1) else Decision.CRASH
-            got = decide(seen, word, TOKEN)
+        words = more if wait_status in FEW_WAIT_STATUSES else WORDS
+        for kind, (name, (word, model_word)) in itertools.product(KINDS, words.items()):
+            slot = 1 if kind is Kind.WORKER else 0
+            state = _dead_child(instance, KINDS[kind], slot, status_by_the_system(wait_status), model_word)
+            is_clean = (with_slot if slot else without)(state, state, 0, 1)
+            expected = Decision.CLEAN if is_clean else Decision.CRASH
+            got = decide(seen, word, TOKEN, kind)
             if got is not expected:
                 raise Mismatch(
-                    f"wait status {wait_status:#06x} with a slot that is {name}: "
+                    f"a {kind.value} child, wait status {wait_status:#06x} with a slot that is {name}: "
                     f"the model says {expected.value}, the implementation {got.value}"
                 )
             compared += 1
     return compared
 
 
-def _dead_child(instance: Instance, with_status: int, word: int) -> State:
-    """Return a state in which child 1 had slot 1 and ended so."""
+def _dead_child(instance: Instance, of_kind: ModelKind, slot: int, with_status: int, word: int) -> State:
+    """Return a state in which child 1 had this slot, if any, and ended so; slot 1 holds the word."""
     values = list(instance.initial)
-    for variable, value in ((slot_of, 1), (status, with_status), (flag, word), (clean, _CLEAN)):
+    of_kind_at = list(ModelKind).index(of_kind)
+    for variable, value in (
+        (kind_of, of_kind_at), (slot_of, slot), (status, with_status), (flag, word), (clean, _CLEAN),
+    ):  # fmt: skip
         at = instance.index[variable.name]
         values[at] = (values[at][0], value, *values[at][2:])
     return tuple(values)

@@ -97,6 +97,9 @@ def _step(
         child = event.child
         if not event.is_end or child is None or child.outcome is None:
             continue
+        if child not in places:
+            report.failures.append("the end of a child was told twice")
+            continue
         outcome, place = child.outcome, places.pop(child)
         died_armed = bool(page[place])
         report.lives += 1

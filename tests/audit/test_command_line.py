@@ -319,7 +319,7 @@ def test_verify_shows_its_table_when_the_result_cannot_be_written_after_all(monk
 
     def loses_the_directory(**_):
         folder.rmdir()
-        done = verification.Verification(quick=True, strict=False, seed=1)
+        done = verification.Verification(verification.QUICK, strict=False, seed=1)
         done.parts.append(Part("planted part", "claim", counts={"things": 1}))
         return done
 

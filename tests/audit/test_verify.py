@@ -9,9 +9,11 @@ from functools import partial
 
 import pytest
 
+from armed import Decision
 from armed_audit import verify as verification
 from armed_audit.cli import run
-from armed_audit.verify import FULL, QUICK, Extent, Part, verify
+from armed_audit.verify import EXTENTS, FULL, QUICK, USUAL, Part, verify
+from armed_conformance import crash_points, soak
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.run import Report
 from armed_model.interpret import Size
@@ -21,7 +23,10 @@ from armed_model.terms import both
 from armed_proofs import cvc5_opinion, matrix, tlc
 from armed_proofs.matrix import Cell, Matrix, Statement, Verdict
 
-PARTS = ["proofs", "exploration", "interpreter", "controls", "cvc5", "TLC", "decisions", "conformance"]
+PARTS = [
+    "proofs", "exploration", "interpreter", "controls", "cvc5", "TLC", "decisions", "conformance", "crash points",
+    "stray writes", "soak",
+]  # fmt: skip
 COUNTS = {
     "proofs": {"proved", "obligations", "premises reached"},
     "exploration": {"instances", "states", "transitions", "depth", "actions seen", "reached"},
@@ -31,6 +36,9 @@ COUNTS = {
     "TLC": {"instances", "states"},
     "decisions": {"decisions"},
     "conformance": {"histories", "steps", "deaths", "armed_deaths", "recoveries", "cells_seen", "cells_wanted"},
+    "crash points": {"child boundaries", "child points", "supervisor boundaries", "supervisor points"},
+    "stray writes": {"writes", "lives", "armed deaths", "recoveries"},
+    "soak": {"lives", "recoveries", "exited", "crashed"},
 }
 
 SMALL = """
@@ -40,7 +48,8 @@ from armed_audit import cli, verify
 
 quick = verify.QUICK
 verify.QUICK = replace(quick, reference_sizes=quick.reference_sizes[1:], states_compared=2, by_cvc5=quick.by_cvc5[:1],
-                       by_tlc=quick.by_tlc[-1:], histories=2)
+                       by_tlc=quick.by_tlc[-1:], histories=2, child_points=200, supervisor_points={"fork": 4000},
+                       lives=300)
 sys.exit(cli.run(sys.argv[1:]))
 """
 """All parts, with small bounds: what the whole of it finds is for CI to see."""
@@ -89,7 +98,8 @@ def test_it_says_without_a_terminal_that_a_part_is_through(small):
 
 def test_it_says_what_quick_leaves_out(small):
     ran, result, _ = small
-    assert len(result["left_out"]) == 9
+    assert result["extent"] == "quick"
+    assert len(result["left_out"]) == 12
     assert "left out by --quick" in ran.stderr
     assert any("armed mutate" in line for line in result["left_out"])
 
@@ -112,13 +122,26 @@ def test_the_json_goes_to_standard_output_and_the_table_to_standard_error(small)
     assert "armed verify --quick" in ran.stderr
 
 
-def test_quick_is_less_than_full_in_everything():
-    assert set(QUICK.profiles) < set(FULL.profiles) == set(PROFILES)
-    assert set(QUICK.sizes) < set(FULL.sizes)
-    assert set(QUICK.reference_sizes) < set(FULL.reference_sizes)
-    assert set(QUICK.by_tlc) <= {*FULL.by_tlc, *QUICK.by_tlc}
-    assert len(FULL.by_cvc5) == len(PROFILES) * 5
-    assert (QUICK.states_compared, QUICK.histories) < (FULL.states_compared, FULL.histories)
+def test_quick_is_less_than_usual_and_that_less_than_full():
+    assert set(QUICK.profiles) < set(USUAL.profiles) == set(FULL.profiles) == set(PROFILES)
+    assert set(QUICK.sizes) < set(USUAL.sizes) == set(FULL.sizes)
+    assert set(QUICK.reference_sizes) < set(USUAL.reference_sizes) == set(FULL.reference_sizes)
+    assert set(QUICK.by_tlc) <= {*USUAL.by_tlc, *QUICK.by_tlc}
+    assert USUAL.by_tlc == FULL.by_tlc
+    assert len(USUAL.by_cvc5) == len(FULL.by_cvc5) == len(PROFILES) * 5
+    for name in ("states_compared", "histories", "stray_writes", "lives"):
+        assert getattr(QUICK, name) < getattr(USUAL, name) <= getattr(FULL, name)
+    assert QUICK.child_points > USUAL.child_points > FULL.child_points == 1
+    assert set(FULL.supervisor_points.values()) == {1}
+    assert FULL.spawned_histories > USUAL.spawned_histories == 0
+
+
+def test_what_is_left_out_is_said_of_each_extent():
+    said = {each.name: verification.Verification(each, strict=False, seed=1).left_out for each in EXTENTS.values()}
+    assert said["full"] == ["mutants of the specification: `armed mutate`"]
+    assert set(said["full"]) < set(said["usual"])
+    assert len(said["usual"]) == 5
+    assert "100,000 lives under one supervisor (here 5,000)" in said["usual"]
 
 
 # --- What makes it fail ----------------------------------------------------------------------------------------------
@@ -136,7 +159,7 @@ def test_a_part_that_was_not_run_is_no_failure_of_its_own():
 
 
 def test_no_parts_are_no_pass():
-    assert not verification.Verification(quick=True, strict=False, seed=1).holds
+    assert not verification.Verification(QUICK, strict=False, seed=1).holds
 
 
 STEPS = {
@@ -148,6 +171,9 @@ STEPS = {
     "TLC": "_ask_tlc",
     "decisions": "_decisions",
     "conformance": "_conform",
+    "crash points": "_crash_points",
+    "stray writes": "_stray_writes",
+    "soak": "_soak",
 }
 
 
@@ -161,7 +187,7 @@ def only(monkeypatch):
     def verify_only(*names, strict=False, keep=None, quick=True):
         for each in STEPS.keys() - {*names}:
             monkeypatch.setattr(verification, STEPS[each], looks)
-        result = verify(quick=quick, strict=strict, seed=1, keep=keep)
+        result = verify(extent=verification.QUICK if quick else USUAL, strict=strict, seed=1, keep=keep)
         assert [part.name for part in result.parts] == PARTS
         assert all(part.holds for part in result.parts if part.name not in names)
         parts = {part.name: part for part in result.parts}
@@ -200,7 +226,11 @@ DECISIONS = verification._decisions
 
 
 def bounds(monkeypatch, profile, *sizes, reference_sizes=()):
-    monkeypatch.setattr(verification, "QUICK", Extent((profile.name,), sizes, reference_sizes, 1, (), (), 1))
+    small = replace(
+        QUICK, profiles=(profile.name,), sizes=sizes, reference_sizes=reference_sizes, states_compared=1, by_cvc5=(),
+        by_tlc=(), histories=1,
+    )  # fmt: skip
+    monkeypatch.setattr(verification, "QUICK", small)
 
 
 # Exploration
@@ -387,3 +417,33 @@ def test_a_mismatch_fails_and_is_what_is_told(only, monkeypatch):
 def test_histories_that_were_not_run_are_no_pass(only, monkeypatch):
     conforms(monkeypatch, wanted=2)
     assert {"histories", "steps", "deaths", "recoveries"} <= {*only("conformance").empty}
+
+
+# Crash points, stray writes, soak
+
+
+def test_a_crash_point_that_is_judged_wrong_fails(only, monkeypatch):
+    swept = crash_points.Sweep("holding, _exit(0)", 10, 5, ["clean from engage+2"], ["at engage+2: it was engaged"])
+    monkeypatch.setattr(crash_points, "sweep_child", lambda *_: swept)
+    monkeypatch.setattr(crash_points, "sweep_supervisor", lambda *_: replace(swept, points=0, failures=[]))
+    part = only("crash points")
+    assert set(part.failures) == {"at engage+2: it was engaged"}
+    assert part.empty == ["supervisor points"]
+    assert "holding, _exit(0): 5 of 10 boundaries; clean from engage+2" in part.notes
+
+
+def test_a_supervisor_that_is_deceived_by_stray_writes_fails(only, monkeypatch):
+    monkeypatch.setattr("armed.supervisor.decide", lambda status, word, token, kind: Decision.CLEAN)
+    failures = only("stray writes").failures
+    assert any(line.startswith("a child left armed, its slot held") for line in failures)
+
+
+def test_a_soak_that_leaves_something_fails(only, monkeypatch):
+    leak = []
+    soaked = soak.soak
+    monkeypatch.setattr(soak, "soak", lambda *_: soaked(20, 1, lambda done: leak or leak.append(os.dup(0))))
+    try:
+        (failure,) = only("soak").failures
+        assert failure.startswith("descriptors: ")
+    finally:
+        os.close(leak[0])

@@ -4,7 +4,7 @@ A bug is a replacement of one attribute, made when the implementation is opened 
 are forked, so they have it too.
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -19,6 +19,15 @@ from armed.slots import active_word
 from armed_conformance.adapters.armed import ArmedFork
 
 
+@contextmanager
+def planted(bug):
+    """Plant a bug for a while."""
+    with ExitStack() as stack:
+        for where, name, replacement in bug.bugs:
+            stack.enter_context(patch.object(where, name, replacement))
+        yield
+
+
 class Planted(ArmedFork):
     """`armed` with attributes replaced, as (object, name, replacement)."""
 
@@ -26,8 +35,7 @@ class Planted(ArmedFork):
 
     def open(self, slots):
         self._planted = ExitStack()
-        for where, name, replacement in self.bugs:
-            self._planted.enter_context(patch.object(where, name, replacement))
+        self._planted.enter_context(planted(self))
         super().open(slots)
 
     def close(self):
