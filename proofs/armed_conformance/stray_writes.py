@@ -45,12 +45,15 @@ def scribble(writes: int, seed: int, progress: Callable[[int], None] = lambda _:
     page = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
     known: list[int] = [*_MEANINGFUL]  # and the words of earlier assignments
     places: dict[Child, int] = {}
-    with Supervisor(SLOTS, restart_limit=None, stop_after=LIMIT) as sup:
-        while report.writes < writes:
-            _start_one(sup, places, page, known, drawn, report)
-            _step(sup, places, page, known, drawn, report)
-            progress(min(report.writes, writes))
-        sup.run(LIMIT)
+    try:
+        with Supervisor(SLOTS, restart_limit=None, stop_after=LIMIT) as sup:
+            while report.writes < writes:
+                _start_one(sup, places, page, known, drawn, report)
+                _step(sup, places, page, known, drawn, report)
+                progress(min(report.writes, writes))
+            sup.run(LIMIT)
+    except Exception as error:
+        report.failures.append(f"the supervisor raised {error!r}")
     return report
 
 
