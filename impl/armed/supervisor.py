@@ -376,7 +376,8 @@ class Supervisor:
     def step(self, timeout: float) -> list[Event]:
         """Wait for something to happen, `timeout` seconds at most; act on it and return what happened, oldest first.
 
-        An event that was not returned yet is returned at once. Recovery advances in here, and calls make_shared.
+        An event that was not returned yet is returned at once. Recovery advances in here, and calls make_shared: deaths
+        are told before, so that a loop of steps hears of a crash at once.
         Raises `StartupFailed` if that raises or the startup child fails too often, `RecoveryLimit` if there were too
         many recoveries (then the supervisor has stopped and no child is left), `Closed`, `InUse`, and `OSError` when
         the system refuses memory for the next generation, or a child that is to start again: call it again.
@@ -603,10 +604,13 @@ class Supervisor:
     # What happens.
 
     def _turn(self, deadline: float) -> None:
-        """Wait for deaths or until something is due, `deadline` at the latest; do what that asks for."""
-        noted = len(self._events)
+        """Wait for deaths or until something is due, `deadline` at the latest; do what that asks for at once.
+
+        What has happened is told before the next generation is made, which calls make_shared: that is due then.
+        """
+        noted = len(self._tellable())
         self._advance()
-        due = min(deadline, self._deadlines.next) if len(self._events) == noted else 0.0
+        due = min(deadline, self._deadlines.next) if len(self._tellable()) == noted else 0.0
         try:
             for pidfd in self._watch.wait(due - time.monotonic()):
                 with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
@@ -617,7 +621,8 @@ class Supervisor:
         except (OSError, ValueError, Closed):
             if self._mode is not Mode.STOPPED:  # else a signal handler closed the supervisor in the middle of this
                 raise
-        self._advance()
+        if len(self._tellable()) == noted:
+            self._advance()
 
     def _listen(self, bell: Bell) -> None:
         """The bell has rung, or will not ring any more."""
