@@ -216,8 +216,8 @@ class Supervisor:
                    are pickled, and locks and queues must be of multiprocessing's "spawn" context
     stop_after     seconds that a child has from SIGQUIT to SIGKILL
     restart_limit  (n, seconds): that many recoveries in that time, and no more; None: any number
-    dead_end       says no where no slot is free: dead_end(*args), in a child without a slot, with the arguments of the
-                   start that found none, instead of `SlotsExhausted`
+    dead_end       says no where no slot is free, or others are being stopped in a recovery: dead_end(*args), in a child
+                   without a slot, with the arguments of that start, instead of `SlotsExhausted` or `NotRunning`
     early_warning  whether the others are stopped already when an armed child begins to die, which for one with much
                    memory is long before it is dead: "auto", if the system can tell (Linux 6.7, io_uring allowed,
                    children that are forked), "on", or else `Unsupported` is raised, or "off". What is decided does not
@@ -362,10 +362,10 @@ class Supervisor:
         With `restart`, it is started again in the next generation if its work was lost in a recovery: the new child's
         `restarts` is the old one. Its work is begun anew; what it had done and undone is its own to find out.
 
-        Where no slot is free and the supervisor has a `dead_end`, that is called in a child of its own instead, whose
-        slot is 0.
+        Where no slot is free, or while others are being stopped in a recovery, and the supervisor has a `dead_end`,
+        that is called in a child of its own instead, whose slot is 0.
 
-        Raises `SlotsExhausted`, `NotRunning` during recovery and closing, `Closed`, `InUse`, `Unsupported` while
+        Raises `SlotsExhausted`, `NotRunning` during recovery (the rest of it) and closing, `Closed`, `InUse`, `Unsupported` while
         SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target, such as a generator
         function: then no child is left and no slot is lost. If the system refuses after the fork, and the child had
         armed already or somebody else has taken its exit status, there is a crashed event. After an exception of a
@@ -501,6 +501,8 @@ class Supervisor:
         with self._one_thread():
             self._require_open()
             if self._mode is not Mode.RUNNING or self._is_closing:
+                if self._may_refuse_in_recovery():
+                    return self._refuse(args)
                 what = "closing" if self._is_closing else self._mode.value
                 raise NotRunning(f"no child is started while {what}: step() until there is a running event")
             try:
@@ -508,7 +510,16 @@ class Supervisor:
             except SlotsExhausted:
                 if self._dead_end is None:
                     raise
-            return self._fork(_Start(_WithoutAccess(self._dead_end), args, Kind.DEAD_END))
+            return self._refuse(args)
+
+    def _refuse(self, args: tuple[object, ...]) -> Child:
+        assert self._dead_end is not None
+        return self._fork(_Start(_WithoutAccess(self._dead_end), args, Kind.DEAD_END))
+
+    def _may_refuse_in_recovery(self) -> bool:
+        """Whether a dead-end child is started now: as long as others are being stopped, or it might never end."""
+        others = any(child.kind is not Kind.DEAD_END for child in self._children.values())
+        return self._dead_end is not None and self._mode is Mode.STOPPING and not self._is_closing and others
 
     def _fork(self, start: _Start) -> Child:
         _require_exit_statuses()

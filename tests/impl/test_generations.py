@@ -361,6 +361,35 @@ def test_a_dead_end_child_that_crashes_is_a_crash(gate):
         assert kinds(events)[-3:] == ["lost", "reset", "running"]
 
 
+def test_while_others_are_being_stopped_a_dead_end_child_says_no_and_after_that_starting_is_refused(gate, until):
+    ready, said, may_end = gate(), gate(), gate()
+
+    def stubborn(me, shared):
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        ready.open()
+        may_end.wait()
+
+    def dead_end(*args):
+        said.open(f"no, {args}".encode())
+        signal.pause()
+
+    with Supervisor(slots=3, dead_end=dead_end) as sup:
+        last = sup.start(stubborn)
+        ready.wait()
+        sup.start(crash)
+        until(sup, EventKind.STOPPING)
+        refused = sup.start(print, 1)
+        assert (refused.slot, refused.kind, sup.mode) == (0, Kind.DEAD_END, Mode.STOPPING)
+        assert said.wait() == b"no, (1,)"
+        may_end.open()
+        while last.outcome is None:
+            sup.step(LIMIT)
+        with pytest.raises(NotRunning, match="stopping"):
+            sup.start(print, 2)
+        os.kill(refused.pid, signal.SIGTERM)
+        assert kinds(until(sup, EventKind.RUNNING)) == ["exited", "reset", "running"]
+
+
 def test_a_recovery_waits_for_dead_end_children_too(gate):
     ready, said = gate(), gate()
 
