@@ -365,11 +365,12 @@ class Supervisor:
         Where no slot is free, or while others are being stopped in a recovery, and the supervisor has a `dead_end`,
         that is called in a child of its own instead, whose slot is 0.
 
-        Raises `SlotsExhausted`, `NotRunning` during recovery (the rest of it) and closing, `Closed`, `InUse`, `Unsupported` while
-        SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target, such as a generator
-        function: then no child is left and no slot is lost. If the system refuses after the fork, and the child had
-        armed already or somebody else has taken its exit status, there is a crashed event. After an exception of a
-        signal handler either nothing is left, too, or the child is one of `children` and has a started event.
+        Raises `SlotsExhausted`, `NotRunning` during recovery (the rest of it) and closing, `Closed`, `InUse`,
+        `Unsupported` while SIGCHLD is ignored, `OSError` when the system refuses, `TypeError` for what is no target,
+        such as a generator function: then no child is left and no slot is lost. If the system refuses after the fork,
+        and the child had armed already or somebody else has taken its exit status, there is a crashed event. After an
+        exception of a signal handler either nothing is left, too, or the child is one of `children` and has a started
+        event.
         """
         return self._start(target, args, None, restart=restart)
 

@@ -1,17 +1,21 @@
 """The comparison of the compiled model with z3 passes, and fails on each difference that is planted."""
 
 import contextlib
-from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from armed_model.interpret import Instance
+from armed_model.interpret import CompiledAction, Instance
 from armed_model.profiles import PROFILES, REFERENCE, V18
 from armed_model.system import CONTROL_ENVIRONMENTS, ENVIRONMENTS
 from armed_proofs import agreement
 from armed_proofs.agreement import SYSTEMS, Disagreement, compare
 
-COMPILE = Instance._compile
+TRUTH = {
+    "enabled": CompiledAction.enabled.func,
+    "next_state": CompiledAction.next_state.func,
+    "domains": CompiledAction.domains.fget,
+}
 
 
 @pytest.fixture
@@ -29,15 +33,16 @@ def lie(monkeypatch, only):
     """Plant other functions in a compiled action of the reference: lie("arm", enabled=lambda truth: ...)."""
 
     def plant(name, **lies):
-        def compile_action(self, action):
-            compiled = COMPILE(self, action)
-            if action.name != name:
-                return compiled
-            self.put = lambda state, name, value: put_at(self.index, state, name, value)
-            return replace(compiled, **{what: make(getattr(compiled, what), self) for what, make in lies.items()})
-
-        monkeypatch.setattr(Instance, "_compile", compile_action)
+        for what, make in lies.items():
+            monkeypatch.setattr(CompiledAction, what, property(partial(tell, name, TRUTH[what], make)))
         only(REFERENCE, "+stray")
+
+    def tell(name, truth, make, compiled):
+        if compiled.action.name != name:
+            return truth(compiled)
+        instance = compiled.instance
+        instance.put = lambda state, name, value: put_at(instance.index, state, name, value)
+        return make(truth(compiled), instance)
 
     return plant
 
