@@ -232,7 +232,7 @@ def test_a_supervisor_interrupted_anywhere_loses_no_child_no_slot_and_no_event(p
         # `.ci/run` runs it on a newer Python, too, where it finds one, and says so where it does not.
         pytest.skip("to trace its instructions crashes the interpreter of 3.11; from 3.12 on they are monitored")
     if phase == "notice" and not is_available():
-        pytest.skip("this system has no early warning")
+        pytest.skip("NOT RUN: this system has no early warning")  # as in test_early.py
     ready = gate()
     descriptors = set(os.listdir("/proc/self/fd"))
     for n in (sample_of_this_commit(3) if phase in SAMPLED else EVERY).points():

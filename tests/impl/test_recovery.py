@@ -268,6 +268,7 @@ def test_many_children_dying_at_once_are_one_recovery(gate):
         assert all(child.outcome.lost for child in children)
 
 
+# CI is root, so that it runs there.
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give up being root")
 def test_who_may_not_be_signalled_any_more_is_ended_by_the_lifeline(gate, forked, reaped):
     """A supervisor that gave up being root: one child it has no right to kill must not save the others, nor itself."""

@@ -356,7 +356,8 @@ def give_out_next(pid):
         with open(LAST_PID, "w") as last:
             last.write(str(pid - 1))
     except OSError as error:
-        pytest.skip(f"which pid comes next cannot be said: {LAST_PID}: {error}")
+        # It takes CAP_CHECKPOINT_RESTORE, which root has, and CI is root; the other tests here need no pid of choice.
+        pytest.skip(f"NOT RUN: which pid comes next cannot be said: {LAST_PID}: {error}")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -374,7 +375,7 @@ def test_a_canceller_held_up_while_the_pid_gets_another_child_signals_nobody(sup
         if later.pid == earlier.pid:
             assert later.slot == earlier.slot
             return
-    pytest.skip("somebody else was faster each time")
+    pytest.fail("somebody else was faster in 50 tries: the pid never was another child's")
 
 
 def test_the_entry_is_cleared_while_the_pid_still_is_the_childs(sup, monkeypatch):
