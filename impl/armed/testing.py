@@ -97,7 +97,12 @@ class Cells:
     def _map(self, slots: int, descriptor: int) -> None:
         self._slots, self._descriptor = slots, descriptor
         self._memory = mmap.mmap(descriptor, (slots + 1) * ENTRIES)
-        weakref.finalize(self, os.close, descriptor)
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """Free this process's part of it. Harmless when repeated."""
+        self._memory.close()
+        self._close()
 
     def __getstate__(self) -> dict[str, Any]:
         """For a child that is spawned: the memory is handed on by descriptor."""

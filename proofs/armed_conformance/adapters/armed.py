@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from armed import CrashWhileClosing, Event, EventKind, Mode, NotRunning, SlotsExhausted, StartupFailed, Supervisor
@@ -66,20 +66,21 @@ class ArmedFork:
         """Start the supervisor with so many slots."""
         self._slots = slots
 
-        def make_shared() -> Cells:
+        def make_shared() -> Iterator[Cells]:
             if Circumstance.STARTUP_FAILS in self._arranged:
                 raise RuntimeError("this generation cannot be made: it was arranged so")
-            self._cells = Cells(slots)
-            return self._cells
+            cells = self._cells = Cells(slots)
+            yield cells
+            cells.close()
 
         self._supervisor = self.make_supervisor(slots, make_shared)
         self._stepper = Stepper(self._supervisor)
 
-    def make_supervisor(self, slots: int, make_shared: object) -> Supervisor:
+    def make_supervisor(self, slots: int, make_shared: Callable[[], object]) -> Supervisor:
         """Make the supervisor under test; a variant with a planted bug makes another one."""
         return Supervisor(
             slots,
-            make_shared,  # type: ignore[arg-type]  # it is a callable
+            make_shared,
             stop_after=LIMIT,
             restart_limit=None,
             start_method=self.start_method,
