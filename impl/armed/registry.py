@@ -30,7 +30,7 @@ import operator
 import os
 import signal
 import struct
-from typing import Final
+from typing import Any, Final
 
 from armed.errors import Closed
 from armed.slots import WORD, check_size, sealed_file
@@ -100,6 +100,12 @@ class Registry:
             raise Closed("this registry is closed: its generation is over; ask a living supervisor for its registry")
         return self._file.fileno()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a child that is spawned: the memory is handed on by descriptor. Raises `Closed`."""
+        from multiprocessing.reduction import DupFd  # it loads much, and is needed for this alone
+
+        return _attach_what_was_handed_on, (DupFd(self.fileno()),)
+
     def enter(self, slot: int, pid: int, key: bytes) -> None:
         """Set the entry of a child that was forked and is not reaped. O(1). Raises `ValueError` when closed."""
         at = slot * _ENTRY
@@ -148,6 +154,11 @@ class Registry:
         self._words.release()
         self._memory.close()
         self._file.close()
+
+
+def _attach_what_was_handed_on(handed: Any) -> Registry:
+    with io.FileIO(handed.detach()) as file:
+        return Registry.attach(file.fileno())
 
 
 def cancel(registry: Registry, pid: int, key: bytes) -> bool:

@@ -12,7 +12,7 @@ from multiprocessing import reduction, resource_tracker, shared_memory
 import pytest
 from tests.impl.conftest import LIMIT
 
-from armed import Decision, EventKind, ForeignProcess, Kind, Mode, Supervisor
+from armed import Decision, EventKind, ForeignProcess, Kind, Mode, Supervisor, cancel
 
 SPAWN = multiprocessing.get_context("spawn")
 ARENA = SPAWN.Value("i", 0, lock=False)  # multiprocessing keeps the memory that Values come from: it is not ours
@@ -199,6 +199,20 @@ def test_a_child_has_no_descriptor_of_the_supervisor_but_what_it_was_given(say):
         assert names.count("pipe") <= 3 + 2, names
         assert names.count("/memfd") == 1, names
         assert not any(name.startswith("anon_inode") for name in names), names
+
+
+def cancelling(me, shared, registry, pid, key, said):
+    said(f"{cancel(registry, pid, bytes(20))} {cancel(registry, os.getpid(), key)} {cancel(registry, pid, key)}")
+
+
+def test_a_spawned_child_serves_cancel_requests_and_another_one_is_cancelled(say):
+    with Supervisor(2, start_method="spawn") as sup:
+        cancelled = sup.start(waiting, say)
+        assert say.wait() == ["waiting"]
+        sup.start(cancelling, sup.registry, cancelled.pid, cancelled.cancel_key, say)
+        assert say.wait() == ["False", "False", "True"]
+        sup.run(LIMIT)
+        assert (cancelled.outcome.status, cancelled.outcome.decision) == (1, Decision.CLEAN)
 
 
 def test_a_fork_of_a_spawned_child_is_foreign(say):
