@@ -206,7 +206,7 @@ def steps_of_starting(version, world, words):
                 after = copied(world)
                 after["children"][child] = newborn("auxiliary", "starting")
                 yield "fork_auxiliary", (child,), after
-            if (starts_backends and not without_a_child) or (world["mode"] == "stopping" and is_postgres(version)):
+            if (starts_backends and not without_a_child) or world["mode"] == "stopping":
                 after = copied(world)
                 after["children"][child] = newborn("dead-end", "serving" if is_postgres(version) else "starting")
                 yield "fork_dead_end", (child,), after
