@@ -33,6 +33,7 @@ class Planted(ArmedFork):
     """`armed` with attributes replaced, as (object, name, replacement)."""
 
     bugs = ()
+    early_warning = "off"  # whether a death is noticed before depends on time, and with a bug so do the events
 
     def open(self, slots):
         self._planted = ExitStack()

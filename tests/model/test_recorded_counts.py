@@ -32,10 +32,9 @@ TOO_LARGE = {
 """Left out: more than 50,000 states each."""
 
 NEEDS_TWO_CHILDREN = {
-    "reference": {"fork_dead_end"},
     "18": {"reap_clean_without_a_slot", "reap_crash_without_a_slot"},
 }
-"""A dead-end child is started while somebody has the slot, but for recoveries; in 18 nobody else is without one."""
+"""A dead-end child is without a slot, and in 18 nobody else is: it is reaped while somebody has the slot."""
 
 NEVER = {
     # By its own count there is a slot, and no flag is unused: only where a slot is lost, or somebody scribbles.

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from armed import CrashWhileClosing, Event, EventKind, Mode, NotRunning, SlotsExhausted, StartupFailed, Supervisor
 from armed.testing import Cells, Command, SteppedChild, Stepper
@@ -50,6 +51,7 @@ class ArmedFork:
 
     cannot: frozenset[Possible] = frozenset()
     start_method = "fork"
+    early_warning: Literal["auto", "off"] = "auto"
 
     def __init__(self) -> None:
         self._supervisor: Supervisor | None = None
@@ -84,6 +86,7 @@ class ArmedFork:
             stop_after=LIMIT,
             restart_limit=None,
             start_method=self.start_method,
+            early_warning=self.early_warning,
         )
 
     def start(self) -> int:
