@@ -86,8 +86,8 @@ class Watch:
             with contextlib.suppress(OSError, ValueError):  # it was done already, or the set is closed
                 # First: a copy in a forked process would keep reporting it for ever.
                 self._epoll.unregister(pidfd)
-            self._files[pidfd].close()
-            del self._files[pidfd]
+            if (file := self._files.pop(pidfd, None)) is not None:  # before the number is free for another one
+                file.close()
 
     def close(self) -> None:
         """Close all descriptors, whatever is still watched. In a child: only its own copies, the set is unharmed."""

@@ -68,17 +68,25 @@ class Generation:
 
 def begin_generation(number: int, size: int, make_shared: Callable[[], Any] | None) -> Generation:
     """Make shared objects, a slot table and a registry from nothing. Raises `StartupFailed` when make_shared raises."""
-    cleanup: Iterator[Any] = iter(())
-    try:
-        shared = None if make_shared is None else make_shared()
-        if inspect.isgenerator(shared):
-            cleanup = shared
-            shared = next(cleanup)
-    except Exception as error:
-        raise StartupFailed(
-            f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new Supervisor"
-        ) from error
-    return Generation(number, SlotTable(size), Registry(size), shared, cleanup)
+    with contextlib.ExitStack() as undo:
+        # These first: what make_shared has made need not be undone then.
+        slots = SlotTable(size)
+        undo.callback(slots.close)
+        registry = Registry(size)
+        undo.callback(registry.retire)
+        cleanup: Iterator[Any] = iter(())
+        try:
+            shared = None if make_shared is None else make_shared()
+            if inspect.isgenerator(shared):
+                cleanup = shared
+                shared = next(cleanup)
+        except Exception as error:
+            raise StartupFailed(
+                f"make_shared raised {error!r} for generation {number}; no child is left: mend it and make a new "
+                "Supervisor"
+            ) from error
+        undo.pop_all()
+    return Generation(number, slots, registry, shared, cleanup)
 
 
 @dataclass(frozen=True)

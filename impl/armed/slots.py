@@ -114,6 +114,11 @@ class SlotTable:
         """Return the slots in use with their tokens."""
         return dict(self._tokens)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are in use."""
+        return len(self._tokens) == self.size
+
     def in_use_by(self, slot: int, token: int) -> bool:
         """Whether this is the assignment that a slot is in use by."""
         return self._tokens.get(slot) == token

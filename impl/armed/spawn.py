@@ -25,13 +25,14 @@ from typing import Final, NoReturn
 
 from armed.exits import Lifeline, hold_lifeline
 from armed.launch import Launch, run_child
+from armed.registry import CANCEL_SIGNAL
 from armed.slots import SlotTable, attach
 
 __all__ = ["be_spawned", "spawning"]
 
 _ROOT: Final = str(Path(__file__).parents[1])
 _COMMAND: Final = (
-    "import sys; sys.path.insert(0, {root!r}); from armed.spawn import be_spawned; be_spawned({payload}, {life})"
+    "import sys; sys.path.append({root!r}); from armed.spawn import be_spawned; be_spawned({payload}, {life})"
 )
 
 
@@ -61,12 +62,12 @@ def spawning(launch: Launch, table: SlotTable, lifeline: Lifeline) -> Iterator[C
         tracker: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         if tracker is not None:  # names of shared memory that a child attaches to are not for it to remove
             passing.duplicate_for_child(tracker)
-        told = (passing.duplicate_for_child(table.fileno()), tracker)
+        told = (passing.duplicate_for_child(table.fileno()) if launch.slot else None, tracker)
         preparation = of_multiprocessing.get_preparation_data(f"armed-{launch.slot}")
         context.set_spawning_popen(passing)  # type: ignore[arg-type]
         try:
             pickled = b"".join(map(reduction.ForkingPickler.dumps, (told, preparation, launch)))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        except Exception as error:  # whatever a __reduce__ raises
             raise TypeError(
                 f"to be spawned, the target, its arguments and what is shared must be picklable: {error}"
             ) from error
@@ -97,11 +98,14 @@ def spawning(launch: Launch, table: SlotTable, lifeline: Lifeline) -> Iterator[C
 
 def _blocked(mask: Set[int]) -> set[int]:
     """Return the mask to begin with: who is asked to end before he can note it would die of the signal."""
-    return {*mask} - {signal.SIGQUIT} | {signal.SIGTERM, signal.SIGINT}
+    return {*mask} - {signal.SIGQUIT} | {signal.SIGTERM, signal.SIGINT, CANCEL_SIGNAL}
 
 
 def be_spawned(payload: int, life: int) -> NoReturn:
-    """Be the child, in the fresh interpreter. Tied to the supervisor's life before anybody's code runs."""
+    """Be the child, in the fresh interpreter. Tied to the supervisor's life before the program's own code runs.
+
+    What the interpreter runs by itself (`site`, `.pth` files) comes before, and has the supervisor's life to hope for.
+    """
     try:
         hold_lifeline(life)
         os.close(life)
@@ -124,5 +128,5 @@ def _receive(payload: int) -> Launch:
             launch: Launch = pickle.load(file)
     finally:
         del process.current_process()._inheriting  # type: ignore[attr-defined]
-    word = attach(table, launch.slot) if launch.slot else memoryview(bytearray(8)).cast("Q")
+    word = attach(table, launch.slot) if table is not None else memoryview(bytearray(8)).cast("Q")
     return replace(launch, word=word)

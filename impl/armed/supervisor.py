@@ -27,10 +27,10 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
 from threading import get_ident
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NoReturn, TextIO
 
 from armed import exits, recovery
@@ -283,9 +283,9 @@ class Supervisor:
         self._is_closing = False
         self._crashed_while_closing = False
         self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
-        self._generation = begin_generation(1, self._size, make_shared)
+        self._close_asked: float | None = None  # seconds that a close has, which a signal handler called at a bad time
+        self._told: dict[Event, None] = {}  # of the events not returned yet: those counted, logged and written already
         with contextlib.ExitStack() as undo:
-            undo.callback(self._generation.close)
             self._lifeline = Lifeline()
             undo.callback(self._lifeline.close)
             self._watch = Watch()
@@ -295,6 +295,9 @@ class Supervisor:
                 undo.callback(self._bell.close)
                 self._watch.add_file(self._bell.ear.file)
             self._journal = None if journal is None else Journal(journal)
+            if self._journal is not None:
+                undo.callback(self._journal.close)
+            self._generation = begin_generation(1, self._size, make_shared)  # last: nothing of it is to be undone
             undo.pop_all()
         self._pid = os.getpid()
         self._mode = Mode.STARTING if self._startup else Mode.RUNNING
@@ -303,6 +306,7 @@ class Supervisor:
                 self._turn(float("inf"))
         except BaseException:
             self._end_all()
+            self._tell(())
             raise
 
     @property
@@ -341,7 +345,8 @@ class Supervisor:
     def due_in(self) -> float | None:
         """Return the seconds until there is something to do for `step` even if no child dies; None: nothing."""
         self._require_open()
-        if self._tellable() or self._again or self._starts or (not self._children and self._is_recovering()):
+        is_due = not self._children and self._is_recovering()
+        if is_due or self._tellable() or self._may_start_again() or self._starts:
             return 0.0
         due = self._deadlines.next
         return None if due == float("inf") else max(due - time.monotonic(), 0.0)
@@ -432,6 +437,8 @@ class Supervisor:
         `LostAtEnd`. If an exception ended the block, that one is passed on, with a note about what went wrong here.
         """
         timeout = check_seconds("timeout", timeout)
+        if self._is_below(_WORKING):
+            self._close_asked = timeout
         return self._deliver(lambda: self._close(timeout), self._tell_of_a_crash)
 
     def _close(self, timeout: float) -> None:
@@ -507,11 +514,13 @@ class Supervisor:
                 what = "closing" if self._is_closing else self._mode.value
                 raise NotRunning(f"no child is started while {what}: step() until there is a running event")
             try:
-                return self._fork(_Start(target, args, again=restart, prelude=prelude))
+                child = self._fork(_Start(target, args, again=restart, prelude=prelude))
             except SlotsExhausted:
                 if self._dead_end is None:
                     raise
-            return self._refuse(args)
+                child = self._refuse(args)
+            self._close_if_asked()
+            return child
 
     def _refuse(self, args: tuple[object, ...]) -> Child:
         assert self._dead_end is not None
@@ -520,7 +529,8 @@ class Supervisor:
     def _may_refuse_in_recovery(self) -> bool:
         """Whether a dead-end child is started now: as long as others are being stopped, or it might never end."""
         others = any(child.kind is not Kind.DEAD_END for child in self._children.values())
-        return self._dead_end is not None and self._mode is Mode.STOPPING and not self._is_closing and others
+        may = self._dead_end is not None and self._mode is Mode.STOPPING and not self._is_closing
+        return may and others and self._lifeline.is_held
 
     def _fork(self, start: _Start) -> Child:
         _require_exit_statuses()
@@ -577,7 +587,7 @@ class Supervisor:
 
     def _undo_starts(self) -> None:
         """Leave nothing of a start that was cut short. If this is cut short itself, the next call begins with it."""
-        if self._is_starting():  # a signal handler called; who was interrupted goes on, or comes here himself
+        if self._is_below(_STARTING):  # a signal handler called; who was interrupted goes on, or comes here himself
             return
         for start in list(self._starts):
             if start.child is None or start.child not in self._children.values():
@@ -589,11 +599,11 @@ class Supervisor:
                 self.slots.release(slot)  # 8.4.0 forgot this after a failed fork (commit 45f9b4646f2f)
             self.slots.recount()
 
-    def _is_starting(self) -> bool:
-        """Whether a start, or undoing one, is under way below the caller. The stack cannot be wrong, as a mark can."""
+    def _is_below(self, codes: Set[CodeType]) -> bool:
+        """Whether one of these methods is under way below the caller. The stack cannot be wrong, as a mark can."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
-            if frame.f_code in _STARTING and frame.f_locals["self"] is self:
+            if frame.f_code in codes and frame.f_locals["self"] is self:
                 return True
             frame = frame.f_back
         return False
@@ -618,11 +628,13 @@ class Supervisor:
     def _turn(self, deadline: float) -> None:
         """Wait for deaths or until something is due, `deadline` at the latest; do what that asks for at once.
 
-        What has happened is told before the next generation is made, which calls make_shared: that is due then.
+        What has happened is told before the next generation is made, which calls make_shared: that is due then. Who is
+        dead is reaped before lost work is begun anew: that may fail for want of what the dead still have.
         """
         noted = len(self._tellable())
         self._advance()
-        due = min(deadline, self._deadlines.next) if len(self._tellable()) == noted else 0.0
+        is_due = len(self._tellable()) > noted or self._may_start_again() or self._close_asked is not None
+        due = 0.0 if is_due else min(deadline, self._deadlines.next)
         try:
             for pidfd in self._watch.wait(due - time.monotonic()):
                 with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
@@ -635,6 +647,15 @@ class Supervisor:
                 raise
         if len(self._tellable()) == noted:
             self._advance()
+        if self._again:
+            self._start_again()
+        self._close_if_asked()
+
+    def _close_if_asked(self) -> None:
+        """Do what a signal handler's call of close() has left to the call that it interrupted."""
+        if self._close_asked is not None:
+            timeout, self._close_asked = self._close_asked, None
+            self._close(timeout)
 
     def _listen(self, bell: Bell) -> None:
         """The bell has rung, or will not ring any more."""
@@ -712,6 +733,8 @@ class Supervisor:
             self._blame(child)
         else:
             self._note(EventKind.LOST, child)
+        if child.restarts is not None:
+            self._again.pop(child.restarts, None)  # it was begun anew, though an exception came before this was noted
         if outcome.lost and child._target is not None:
             self._again[child] = None  # not before the recovery has begun, or it would be started in this generation
         child.outcome = outcome
@@ -744,20 +767,21 @@ class Supervisor:
             self._deadlines = replace(self._deadlines, ask_at=now + recovery.ASK_AGAIN_AFTER)
         if now >= self._deadlines.stop_at:
             self._stop_children()
+        if self._mode is Mode.STOPPING and all(child.kind is Kind.DEAD_END for child in self._children.values()):
+            recovery.stop([(pidfd, child.pid) for pidfd, child in list(self._children.items()) if child._end is None])
         if now >= self._deadlines.startup_at:
             self._note(EventKind.LIMIT)
             recovery.kill(list(self._children))
             self._deadlines = NEVER
         if now >= self._deadlines.kill_at:
-            if any(child._end is None for child in self._children.values()):
+            # Who is noticed to be dying has stopped; how long the kernel takes over it is not his to say.
+            if any(child._end is None and child._last_word is None for child in self._children.values()):
                 self._note(EventKind.LIMIT)
             recovery.kill(list(self._children))
             self._lifeline.let_go()  # it ends those, too, whom we have no right to kill
             self._deadlines = NEVER
         if not self._children and self._is_recovering():
             self._reset()
-        if self._again:
-            self._start_again()
 
     def _is_recovering(self) -> bool:
         """Whether there is a next generation to come: none is made once closing has begun."""
@@ -777,15 +801,14 @@ class Supervisor:
                 fresh = begin_generation(last.number + 1, self._size, self._make_shared)
             except StartupFailed as error:
                 self._give_up(error)
+            was_served, self._is_prepared = self._is_prepared, self._startup is None
+            self._generation, self._mode = fresh, Mode.STARTING
             # What a startup child failed to prepare is no generation that the next one could read.
-            if self._startup is not None and self._previous is None:
-                last.close()
+            if self._startup is not None and self._previous is None and was_served:
                 self._previous = last
+                last.close()
             else:
                 last.retire()
-            self._is_prepared = self._startup is None
-            self._generation = fresh
-            self._mode = Mode.STARTING
         if self._reset_of != self.generation:
             self._note(EventKind.RESET)
             self._reset_of = self.generation
@@ -828,16 +851,23 @@ class Supervisor:
         self._events = {}
         raise error
 
+    def _may_start_again(self) -> bool:
+        return bool(self._again) and (self._is_closing or (self._mode is Mode.RUNNING and not self.slots.is_full))
+
     def _start_again(self) -> None:
-        """Begin the work anew that was lost. Its new child tells what was begun: nothing is lost or begun twice."""
+        """Begin the work anew that was lost. Its new child tells what was begun: nothing is lost or begun twice.
+
+        Where no slot is free, as the program has started others meanwhile, this waits for one.
+        """
         if self._is_closing:
             self._again.clear()
-        elif self._mode is Mode.RUNNING:
-            for lost in list(self._again):
-                if not any(child.restarts is lost for child in self._children.values()):
-                    assert lost._target is not None
-                    self._fork(_Start(lost._target, lost.args, again=True, restarts=lost))
-                del self._again[lost]
+        for lost in list(self._again):
+            if not self._may_start_again():
+                return
+            if not any(child.restarts is lost for child in self._children.values()):
+                assert lost._target is not None
+                self._fork(_Start(lost._target, lost.args, again=True, restarts=lost))
+            self._again.pop(lost, None)
 
     def _note(self, kind: EventKind, child: Child | None = None) -> None:
         self._events[Event(kind, self.generation if child is None else child.generation, child)] = None
@@ -847,6 +877,8 @@ class Supervisor:
 
         If a signal handler raises on the way out, what happened is kept for the next call.
         """
+        if self._is_below(_WORKING):  # a signal handler's call, in the middle of what may not be done twice at a time
+            return []
         taken: dict[Event, None] = {}
         try:
             with self._one_thread():
@@ -854,10 +886,9 @@ class Supervisor:
                 if tell is not None:
                     tell(list(self._events))
                 taken = self._events
-                told = self._tellable()
-                self._events = dict.fromkeys(list(taken)[len(told) :])
-                events = list(told)
+                events = self._hand_over()
                 self._tell(events)
+                self._told.clear()
         except CrashWhileClosing:
             self._events, self._crashed_while_closing = {}, False  # last: it has been told, with its events
             raise
@@ -867,9 +898,17 @@ class Supervisor:
             raise
         return events
 
+    def _hand_over(self) -> list[Event]:
+        told = self._tellable()
+        self._events = dict.fromkeys(list(self._events)[len(told) :])
+        return list(told)
+
     def _tell(self, events: Iterable[Event]) -> None:
         """Count, log and write events, and call on_event. What fails there is logged, and changes nothing here."""
         for event in events:
+            if event in self._told:  # an exception came before it could be returned
+                continue
+            self._told[event] = None
             self._counts[event.kind.value] += 1
             _LOG.log(logging.WARNING if event.kind in _ALARMING else logging.INFO, "%r", event)
             for tell in (None if self._journal is None else self._journal.write, self._on_event):
@@ -878,8 +917,8 @@ class Supervisor:
                         tell(event)
                 except Exception:
                     _LOG.exception("%r could not be told to %r", event, tell)
-        if self._mode is Mode.STOPPED and self._journal is not None:
-            self._journal.close()
+        if self._mode is Mode.STOPPED and self._journal is not None and not self._is_below({Supervisor._tell.__code__}):
+            self._journal.close()  # not yet, if on_event has closed the supervisor: the rest is to be written
 
     def _end_all(self) -> None:
         """Kill and reap whoever is left, and shut."""
@@ -940,6 +979,14 @@ class Supervisor:
 
 
 _STARTING: Final = {Supervisor._begin.__code__, Supervisor._undo_starts.__code__}
+_WORKING: Final = {
+    method.__code__
+    for method in (
+        Supervisor._advance, Supervisor._start_again, Supervisor._listen, Supervisor._reap, Supervisor._begin,
+        Supervisor._undo_starts, Supervisor._hand_over,
+    )
+}  # fmt: skip
+"""What is not done twice at a time: a call of a signal handler that interrupts it leaves it to the interrupted one."""
 
 
 def _require_linux() -> None:

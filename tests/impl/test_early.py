@@ -33,7 +33,7 @@ def is_available():
     return bell is not None
 
 
-# Needs Linux 6.7 with io_uring allowed, which nobody can install; what happens without it is in test_faults.py.
+# Needs Linux 6.7 with io_uring allowed, which nobody can install.
 pytestmark = pytest.mark.skipif(not is_available(), reason="NOT RUN: this system has no early warning")
 
 
@@ -266,7 +266,7 @@ def test_recovery_from_the_death_of_a_big_child_begins_before_its_pidfd_reports(
 def test_a_child_without_a_main_thread_is_killed_when_its_time_is_over(gate):
     with Supervisor(stop_after=0.1) as sup:
         child = sup.start(dying, gate())
-        assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "limit", "reset", "running"]
+        assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
         assert child.outcome.status == -signal.SIGKILL
 
 
@@ -294,7 +294,7 @@ def test_a_notice_while_closing_is_a_crash_while_closing(gate):
     ready.wait()
     with pytest.raises(CrashWhileClosing) as caught:
         sup.close(LIMIT)
-    assert kinds(caught.value.events) == ["started", "closing", "crashed", "stopping", "limit", "closed"]
+    assert kinds(caught.value.events) == ["started", "closing", "crashed", "stopping", "closed"]
     assert child.outcome.status == -signal.SIGKILL
 
 

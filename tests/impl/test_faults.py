@@ -89,26 +89,6 @@ def test_without_descriptors_everything_is_refused_and_nothing_is_lost(start_met
     assert reaped(forked(body)) == 42
 
 
-def test_early_warning_does_without_where_it_cannot_have_its_descriptor(forked, reaped):
-    def body():
-        with Supervisor() as sup:
-            if sup.early_warning != "on":
-                return
-        free = leave_no_gap()
-        for more in range(20):
-            limit(resource.RLIMIT_NOFILE, free + more)
-            try:
-                sup = Supervisor()
-            except OSError:
-                continue
-            assert "Too many open files" in sup.early_warning
-            sup.close()
-            return
-        raise AssertionError("never made")
-
-    assert reaped(forked(body)) == 42
-
-
 def test_without_memory_for_the_table_there_is_no_supervisor_and_a_recovery_is_tried_again(forked, reaped):
     def body():
         limit(resource.RLIMIT_AS, size() + (4 << 20))

@@ -154,7 +154,7 @@ PHASES = {
     "notice": (
         lambda sup, gate: (sup.start(dying), rung(sup)),
         lambda sup: sup.run(LIMIT),
-        ["started", "crashed", "stopping", "limit", "reset", "running", *ENDING],
+        ["started", "crashed", "stopping", "reset", "running", *ENDING],
     ),
     "close": (
         lambda sup, gate: (sup.start(deaf), gate.wait()),
