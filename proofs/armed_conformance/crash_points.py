@@ -38,6 +38,13 @@ LIMIT: Final = 20.0
 
 ORPHANS_END_WITHIN: Final = 5.0
 
+FEWEST_OF_A_CHILD: Final = 200
+FEWEST_OF_A_SUPERVISOR: Final = 5_000
+"""Instructions that there are at the least: else the trace is not what it seems."""
+
+FEWEST_TO_FLIP: Final = 20
+"""With as many points some fall where a child is engaged, and some where it is not."""
+
 _SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER
 # In the shared page, beside what the targets write: whether the point was reached, whether in a take or a give-back,
 # how many instructions there were, and where the point is.
@@ -321,8 +328,12 @@ def sweep_child(target: str, ending: str, sample: Sample = EVERY) -> Sweep:
             sweep.failures.append(f"{sweep.name} at {life.where}: {wrong}")
     if ending.startswith("_exit") and sample.every == 1 and changes != 2:
         sweep.failures.append(f"{sweep.name}: it is not armed on one interval: {sweep.flips}")
-    if sweep.points == 0 or (sample.every == 1 and ending in KILLS and sweep.points != sweep.boundaries):
-        sweep.failures.append(f"{sweep.name}: {sweep.points} points where there are {sweep.boundaries} boundaries")
+    # A tracer that sees a part only, or children that end before their time, would pass for a sweep.
+    wanted = len(range(1 + sample.offset % sample.every, sweep.boundaries + 1, sample.every))
+    if sweep.boundaries < FEWEST_OF_A_CHILD or (ending in KILLS and sweep.points != wanted) or not sweep.points:
+        sweep.failures.append(f"{sweep.name}: {sweep.points} points, {wanted} wanted of {sweep.boundaries} boundaries")
+    if ending.startswith("_exit") and len({flip.split()[0] for flip in sweep.flips}) < 2 and wanted > FEWEST_TO_FLIP:
+        sweep.failures.append(f"{sweep.name}: all were decided alike: {sweep.flips}")
     return sweep
 
 
@@ -386,8 +397,10 @@ def sweep_supervisor(
                 sweep.failures.append(f"{sweep.name} at boundary {n}: {failure}")
         if left := set(os.listdir("/dev/shm")) - names:
             sweep.failures.append(f"{sweep.name}: left in /dev/shm: {sorted(left)}")
-    if not sweep.points:
-        sweep.failures.append(f"{sweep.name}: no point was reached")
+    # How many instructions there are depends a little on what comes when.
+    wanted = len(range(1 + sample.offset % sample.every, sweep.boundaries + 1, sample.every))
+    if sweep.boundaries < FEWEST_OF_A_SUPERVISOR or not sweep.points or sweep.points < 0.8 * wanted:
+        sweep.failures.append(f"{sweep.name}: {sweep.points} points, {wanted} wanted of {sweep.boundaries} boundaries")
     return sweep
 
 
@@ -423,9 +436,15 @@ def _kill_supervisor(start_method: str, n: int) -> tuple[int, str]:
             os._exit(status)
     os.close(writer)
     try:
-        ready, _, _ = select.select([reader], [], [], LIMIT)
+        handle = os.pidfd_open(pid)
+        ready, _, _ = select.select([handle], [], [], LIMIT)
+        os.close(handle)
         failure = "" if ready else f"{LIMIT} s later it was not killed and had not ended"
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0 if ready else os.WNOHANG)[1])
+        if not ready:
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if not select.select([reader], [], [], ORPHANS_END_WITHIN)[0]:
+            failure = f"somebody outlived it by {ORPHANS_END_WITHIN} s"
         if not failure and status != -signal.SIGKILL:
             failure = "it was not killed" if status == 0 else f"it ended with status {status}"
         if left := _reap_orphans():

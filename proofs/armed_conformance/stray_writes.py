@@ -47,7 +47,7 @@ def scribble(writes: int, seed: int, progress: Callable[[int], None] = lambda _:
     places: dict[Child, int] = {}
     try:
         with Supervisor(SLOTS, restart_limit=None, stop_after=LIMIT) as sup:
-            while report.writes < writes:
+            while report.writes < writes and not report.failures:
                 _start_one(sup, places, page, known, drawn, report)
                 _step(sup, places, page, known, drawn, report)
                 progress(min(report.writes, writes))

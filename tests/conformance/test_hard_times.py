@@ -13,6 +13,7 @@ from tests.conformance.planted import planted
 
 from armed import Decision, SlotsExhausted, Supervisor, supervisor
 from armed.slots import SlotTable
+from armed_conformance import crash_targets
 from armed_conformance.crash_points import (
     EVERY,
     Sample,
@@ -68,10 +69,16 @@ def test_a_supervisor_killed_anywhere_leaves_nothing(start_method, every):
 
 def test_children_that_do_not_hold_the_lifeline_outlive_their_supervisor(monkeypatch):
     monkeypatch.setattr("armed_conformance.crash_points.ORPHANS_END_WITHIN", 0.2)
-    monkeypatch.setattr("armed_conformance.crash_points.LIMIT", 2.0)
     monkeypatch.setattr("armed.exits.Lifeline.hold", lambda self: None)
     failures = sweep_supervisor("fork", Sample(4000, 3999)).failures
     assert any("outlived it" in failure for failure in failures), failures
+
+
+@pytest.mark.parametrize("ending", ["_exit(0)", "SIGKILL", "SystemExit"])
+def test_a_trace_that_sees_a_part_only_is_no_sweep(ending, monkeypatch):
+    codes = frozenset([crash_targets.empty.__code__])
+    monkeypatch.setattr("armed_conformance.crash_points.child_codes", lambda ending="": codes)
+    assert any("boundaries" in failure for failure in sweep_child("empty", ending, Sample(3)).failures)
 
 
 def test_a_name_that_is_left_in_dev_shm_is_found(monkeypatch):
@@ -133,7 +140,7 @@ def test_a_supervisor_that_reads_from_the_table_what_is_free_gives_a_slot_out_tw
         return free[0], 2
 
     monkeypatch.setattr(SlotTable, "assign", assign)
-    failures = scribble(20_000, seed=1).failures
+    failures = scribble(500_000, seed=1).failures
     assert any("was given out twice" in failure for failure in failures), failures
 
 

@@ -1,5 +1,6 @@
 """How a generation is made, prepared, served again, and given up: make_shared, startup, restart, limits, dead ends."""
 
+import itertools
 import os
 import signal
 import sys
@@ -407,3 +408,53 @@ def test_a_recovery_waits_for_dead_end_children_too(gate):
         events = sup.run(LIMIT)
         assert kinds(events)[-4:] == ["limit", "lost", "reset", "running"]
         assert stubborn.outcome.status == -signal.SIGKILL
+
+
+def test_what_failed_to_be_prepared_at_first_is_nothing_that_the_next_one_reads():
+    seen = []
+
+    def startup(me, shared, previous):
+        os.write(writer, f"{shared}:{previous};".encode())
+        if me.generation < 3:
+            raise RuntimeError("wanted")
+
+    reader, writer = os.pipe()
+    names = (f"shared{n}" for n in itertools.count(1))
+    try:
+        Supervisor(make_shared=lambda: next(names), startup=startup).close()
+        seen = os.read(reader, 100).decode()
+    finally:
+        os.close(reader), os.close(writer)
+    assert seen == "shared1:None;shared2:None;shared3:None;"
+
+
+def test_work_that_finds_no_slot_waits_for_one_and_the_dead_are_reaped_meanwhile(monkeypatch):
+    def job(me, shared):
+        if me.generation == 1:
+            crash(me, shared)
+
+    with Supervisor(slots=1) as sup:
+        lost = sup.start(job, restart=True)
+        while sup.mode is Mode.RUNNING:
+            sup.step(LIMIT)
+        fork = os.fork
+        monkeypatch.setattr(os, "fork", lambda: (monkeypatch.undo(), fork_fails()))
+        with pytest.raises(BlockingIOError):
+            sup.run(LIMIT)
+        assert os.fork is fork
+        other = sup.start(lambda me, shared: None)
+        events = sup.run(LIMIT)
+        while not any(event.child is not None and event.child.restarts is lost for event in events):
+            events += sup.run(LIMIT)
+        assert other.outcome.decision is Decision.CLEAN
+        sup.run(LIMIT)
+
+
+def fork_fails():
+    raise BlockingIOError(11, "planted")
+
+
+@pytest.mark.parametrize("options", [{"journal": "/nowhere/journal"}, {"early_warning": "perhaps"}])
+def test_nothing_is_made_for_a_supervisor_that_cannot_be(options):
+    with pytest.raises((OSError, ValueError)):
+        Supervisor(make_shared=lambda: pytest.fail("it was called"), **options)

@@ -171,3 +171,22 @@ def test_it_lives_in_an_asyncio_program():
     events, ticks = asyncio.run(program())
     assert kinds(events) == ["started", "crashed", "stopping", "reset", "running"]
     assert ticks > 0
+
+
+def test_an_event_is_told_once_though_an_exception_came_while_it_was_told():
+    told = []
+
+    def interrupted_once(event):
+        told.append(event.kind.value)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    journal = io.StringIO()
+    with Supervisor(on_event=interrupted_once, journal=journal) as sup:
+        sup.start(lambda me, shared: None)
+        with pytest.raises(KeyboardInterrupt):
+            sup.run(LIMIT)
+        assert kinds(sup.run(LIMIT)) == ["started", "exited"]
+    assert told == ["started", "exited", "closing", "closed"]
+    assert sup.counts == {"started": 1, "exited": 1, "closing": 1, "closed": 1}
+    assert [json.loads(line)["event"] for line in journal.getvalue().splitlines()] == told

@@ -215,6 +215,17 @@ def test_a_spawned_child_serves_cancel_requests_and_another_one_is_cancelled(say
         assert (cancelled.outcome.status, cancelled.outcome.decision) == (1, Decision.CLEAN)
 
 
+def test_a_cancel_request_for_a_child_that_is_still_booting_ends_nobody_else(say):
+    with Supervisor(2, start_method="spawn") as sup:
+        bystander = sup.start(waiting, say)
+        assert say.wait() == ["waiting"]
+        booting = sup.start(waiting, say)
+        assert sup.cancel(booting.pid, booting.cancel_key)
+        while booting.outcome is None:
+            sup.step(LIMIT)
+        assert (booting.outcome.status, bystander.outcome, sup.generation) == (1, None, 1)
+
+
 def test_a_fork_of_a_spawned_child_is_foreign(say):
     with Supervisor(1, start_method="spawn") as sup:
         child = sup.start(fork_inside, say)

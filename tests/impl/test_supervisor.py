@@ -776,3 +776,41 @@ def test_a_kernel_that_is_too_old_is_refused(monkeypatch, release, is_supported)
     else:
         with pytest.raises(Unsupported, match=r"5\.4 .*5\.6 or later"):
             Supervisor()
+
+
+@pytest.mark.parametrize("call", ["step", "close"])
+def test_a_handler_that_uses_the_supervisor_at_any_time_in_a_program_with_threads_does_no_harm(call):
+    """Signals are blocked in the thread that reaps, but another one may get them, and the handler runs all the same."""
+    events, until, stop = [], time.monotonic() + 2, threading.Event()
+    switch = sys.getswitchinterval()
+
+    def use(*_):
+        events.extend(sup.step(0) if call == "step" or time.monotonic() < until - 1 else sup.close())
+
+    def pester():
+        while not stop.is_set():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            time.sleep(0.004)
+
+    before = signal.signal(signal.SIGUSR2, use)
+    sup = Supervisor(4)
+    thread = threading.Thread(target=pester)
+    children = []
+    try:
+        sys.setswitchinterval(1e-5)
+        thread.start()
+        while time.monotonic() < until:
+            with contextlib.suppress(SlotsExhausted, NotRunning, Closed, ValueError):
+                children.append(sup.start(lambda me, shared: None))
+            with contextlib.suppress(Closed):
+                events.extend(sup.step(0.01))
+    finally:
+        stop.set()
+        thread.join(LIMIT)
+        sys.setswitchinterval(switch)
+        signal.signal(signal.SIGUSR2, before)
+    events.extend(sup.close())
+    ended = [event.child for event in events if event.is_end]
+    assert len(ended) == len(set(ended)) >= len(children) > 10
+    assert {child.outcome.status for child in ended} <= {0, 1}
+    assert EventKind.CRASHED not in {event.kind for event in events}
