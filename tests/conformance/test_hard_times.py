@@ -136,8 +136,8 @@ def test_a_supervisor_that_reads_from_the_table_what_is_free_gives_a_slot_out_tw
         free = [slot for slot in range(1, self.size + 1) if self._words[slot] == 0]
         if not free:
             raise SlotsExhausted("all are in use")
-        self._words[free[0]] = self._tokens[free[0]] = 2
-        return free[0], 2
+        self._words[free[0]] = self._tokens[free[0]] = token = random.getrandbits(64)
+        return free[0], token
 
     monkeypatch.setattr(SlotTable, "assign", assign)
     failures = scribble(500_000, seed=1).failures
