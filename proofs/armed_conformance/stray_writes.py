@@ -62,7 +62,7 @@ def _start_one(
 ) -> None:
     slots = sup.slots
     in_use = {child.slot for child in sup.children}
-    words = [drawn.choice(known) if drawn.random() < 0.7 else drawn.getrandbits(64) for _ in range(64)]
+    words = [drawn.choice((drawn.choice(_MEANINGFUL), drawn.choice(known), drawn.getrandbits(64))) for _ in range(64)]
     targets = [drawn.randrange(1, SLOTS + 1) for _ in range(61)]
     writes, armed, leaves_armed = drawn.random() < 0.7, drawn.random() < 0.7, drawn.random() < 0.2
     place = min(set(range(0, len(page), 2)) - set(places.values()))
