@@ -1185,6 +1185,10 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
             mode == Mode.STARTING, after(mode) == Mode.STOPPED, shutdown == Shutdown.NONE
         ),
     }
+    if profile.dead_ends_in_recovery:
+        every["a client is told no while the others are stopped"] = both(
+            mode == Mode.STOPPING, phase[c] == Phase.NONE, after(kind[c]) == Kind.DEAD_END
+        )
     if profile.early_notice:
         every["a death is noticed early"] = both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, unchanged(phase))
     if profile.engages_once:
