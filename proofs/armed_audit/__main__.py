@@ -12,10 +12,14 @@ FINE, USAGE, INTERRUPTED = 0, 2, 130
 def main() -> int:
     """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C."""
     try:
-        return _run()
+        status = _run()
     except KeyboardInterrupt:
         print("armed: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
+    # After a KeyboardInterrupt within an exec of text, as where a dataclass is made, CPython remembers it, though it was
+    # caught, and `python -m` ends by SIGINT whatever the status (_Py_UnhandledKeyboardInterrupt). The next exec forgets.
+    exec("")
+    return status
 
 
 def _run() -> int:

@@ -397,9 +397,10 @@ def sweep_supervisor(
                 sweep.failures.append(f"{sweep.name} at boundary {n}: {failure}")
         if left := set(os.listdir("/dev/shm")) - names:
             sweep.failures.append(f"{sweep.name}: left in /dev/shm: {sorted(left)}")
-    # How many instructions there are depends a little on what comes when.
+    # How many instructions there are depends on what comes when: by up to a fifth, on a machine with much to do.
     wanted = len(range(1 + sample.offset % sample.every, sweep.boundaries + 1, sample.every))
-    if sweep.boundaries < FEWEST_OF_A_SUPERVISOR or not sweep.points or sweep.points < 0.8 * wanted:
+    missed = wanted - sweep.points
+    if sweep.boundaries < FEWEST_OF_A_SUPERVISOR or not sweep.points or missed > max(1, wanted // 5):
         sweep.failures.append(f"{sweep.name}: {sweep.points} points, {wanted} wanted of {sweep.boundaries} boundaries")
     return sweep
 

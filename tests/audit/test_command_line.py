@@ -395,6 +395,24 @@ def test_ctrl_c_during_the_imports_is_one_line():
     assert ran.stderr == "armed: interrupted\n"
 
 
+def test_ctrl_c_while_text_is_compiled_and_run_has_its_exit_status(tmp_path):
+    """In `exec` of a string, as where a dataclass is made: Python then ends by SIGINT, though all is caught."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'armed_audit.cli': exec('raise KeyboardInterrupt')\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from armed_audit.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert ran.stderr == "armed: interrupted\n"
+    assert ran.returncode == 130
+
+
 def children_of(pid):
     found = []
     for entry in Path("/proc").iterdir():
