@@ -16,8 +16,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("armed: interrupted", file=sys.stderr)
         status = INTERRUPTED
-    # After a KeyboardInterrupt within an exec of text, as where a dataclass is made, CPython remembers it, though it was
-    # caught, and `python -m` ends by SIGINT whatever the status (_Py_UnhandledKeyboardInterrupt). The next exec forgets.
+    # After a KeyboardInterrupt in an exec of text, as where a dataclass is made, CPython remembers it, though it was
+    # caught: `python -m` then ends by SIGINT whatever the status (_Py_UnhandledKeyboardInterrupt). A next exec forgets.
     exec("")
     return status
 
