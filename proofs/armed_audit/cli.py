@@ -28,8 +28,10 @@ from rich.table import Table
 from armed_audit import bench as benchmarks
 from armed_audit import verify as verification
 from armed_audit import versions
+from armed_conformance import replay as histories_as_files
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
+from armed_conformance.run import replay as replay_history
 from armed_model.explore import StillSearching, explore, tell, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES
@@ -498,28 +500,71 @@ def conform(
     seed: Annotated[
         int | None, typer.Option(help="The same seed makes the same choices; without it one is drawn, and shown.")
     ] = None,
+    failure: Annotated[
+        Path, typer.Option(help="Where a history that differs is written, for --replay; not written if none does.")
+    ] = Path("armed-failure.json"),
+    replay: Annotated[
+        Path | None, typer.Option(help="Play the history in this file, and nothing else.", dir_okay=False)
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Hold real processes to the model, step by step. Exit 0 iff nothing differs and every cell was seen.
 
-    A cell is the situation of a child at its death and the way it ended. What differs is told as a story, shrunk.
+    A cell is the situation of a child at its death and the way it ended. What differs is told as a story, shrunk, and
+    kept in a file: --replay plays it again.
     """
+    if replay is not None:
+        _replay(target, replay, Output(json_file))
     output = Output(json_file)
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` has it
-    try:
-        with output.progress() as progress:
-            report = run_conformance(
-                target,
-                histories,
-                seed=seed,
-                progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
-            )
-    except UnknownTarget as error:
-        _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
+    with _importing(), output.progress() as progress:
+        report = run_conformance(
+            target,
+            histories,
+            seed=seed,
+            progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
+        )
     _show_conformance(output.table, report)
+    if report.failing is not None:
+        try:
+            histories_as_files.save(report.failing, failure)
+        except OSError as error:
+            _refuse(f"cannot write {failure}: {error.strerror}; do: --failure FILE")
+        again = f"armed conform {target} --replay {failure}"
+        told = f"The history is in {failure}; again: {again}"
+        output.table.print(told, highlight=False, soft_wrap=True, markup=False)
     output.write_json(report.as_json())
     raise typer.Exit(HOLDS if report.passed else FAILS)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Let what is in the working directory be imported, as `python -m` has it; refuse what is no implementation."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        yield
+    except UnknownTarget as error:
+        _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
+
+
+def _replay(target: str, file: Path, output: Output) -> NoReturn:
+    try:
+        history = histories_as_files.load(file)
+    except OSError as error:
+        _refuse(f"cannot read {file}: {error.strerror}")
+    except histories_as_files.BadHistory as error:
+        _refuse(str(error))
+    with _importing(), output.progress() as progress:
+        progress(f"{target}, {history.name}")
+        result = replay_history(target, history)
+    if result.mismatch is not None:
+        output.table.print(f"[red]{escape(result.mismatch)}[/]", highlight=False, soft_wrap=True)
+    if result.cannot is not None:
+        output.table.print(f"[yellow]cut short: it cannot {escape(result.cannot)}[/]", highlight=False)
+    verdict = "[green]no difference from the model[/]" if result.passed else "[red]it does not conform[/]"
+    output.table.print(f"{escape(target)}, {escape(history.name)}: {verdict}.", highlight=False, soft_wrap=True)
+    output.write_json(result.as_json())
+    raise typer.Exit(HOLDS if result.passed else FAILS)
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------

@@ -65,8 +65,16 @@ _ORDERLY_ON_REQUEST = 1
 _Result = TypeVar("_Result")
 
 
+Order = tuple[str, ...] | tuple[str, int] | tuple[str, int, str]
+"""What the harness does, as plain data: a method of Lockstep; which child, counted from 1 as started; what of it."""
+
+
 class Mismatch(AssertionError):
     """Implementation and model disagree. The message is the story: numbered steps, what was allowed, what was seen."""
+
+    slots: int = 0
+    orders: tuple[Order, ...] = ()
+    """What was ordered, with so many slots: `replay` does it again."""
 
 
 class DoesNotReturn(Mismatch):
@@ -142,6 +150,8 @@ class Lockstep:
         self.coverage = coverage if coverage is not None else Coverage()
         self.coverage.histories += 1
         self.story: list[str] = []
+        self.orders: list[Order] = []
+        self._numbers: list[int] = []  # the children, as started
         self._instance = _instance(profile, slots)
         self._state: State = self._instance.initial
         self._monitor = Monitor(slots)
@@ -179,6 +189,7 @@ class Lockstep:
 
     def arrange(self, circumstance: Circumstance) -> None:
         """Arrange for what comes next. Raises Cannot if it would take what the implementation cannot do."""
+        self.orders.append(("arrange", circumstance.value))
         self._needs(circumstance)
         self._tell(f"arranged: {circumstance.value}")
         self._agree("arrange", lambda: self.implementation.arrange(circumstance))
@@ -186,6 +197,7 @@ class Lockstep:
 
     def start(self) -> int | None:
         """Start a child, legal or not; return its number, or None where it was refused, as it had to be."""
+        self.orders.append(("start",))
         self._tell("start a child")
         choices = [(slot, word) for slot in self._all_slots() for word in self._words()]
         legal = [choice for choice in choices if self._can("assign", *choice)]
@@ -219,6 +231,7 @@ class Lockstep:
             self._differ(f"slot {slot} cannot be given out: {why}", "it was")
         model = next(number for number in range(1, CHILDREN + 1) if self._can_be_forked(number))
         self._actors[child] = _Actor(model)
+        self._numbers.append(child)
         self._do("assign", slot, word)
         for action in ("fork", "ask", "check"):  # a child is told nothing before it has asked and checked
             self._do(action, model)
@@ -230,6 +243,7 @@ class Lockstep:
 
         Raises Cannot if it would take what the implementation cannot do.
         """
+        self.orders.append(("step", self._number(child), step.value))
         actor = self._actors[child]
         step = self._possible(actor, step)
         self._needs(step)
@@ -278,6 +292,7 @@ class Lockstep:
 
         Raises Cannot if it would take what the implementation cannot do.
         """
+        self.orders.append(("end", self._number(child), kind.name))
         actor = self._actors[child]
         if actor.frozen:
             kind = ExitKind.SIGKILL
@@ -295,6 +310,7 @@ class Lockstep:
 
     def supervise(self) -> None:
         """Let the supervisor deal with every death, and compare each decision, the generation, and all that is left."""
+        self.orders.append(("supervise",))
         self._tell("the supervisor looks")
         self._agree("supervise", self.implementation.supervise)
         self._deal_with_deaths()
@@ -315,6 +331,7 @@ class Lockstep:
 
     def stop(self) -> None:
         """Ask for an orderly shutdown, and compare how everybody ended."""
+        self.orders.append(("stop",))
         self._tell("an orderly shutdown is asked for")
         self._do("ask_orderly")
         self._may_lose_patience = self._somebody_is_stuck() or ExitKind.SIGTERM in self.implementation.cannot
@@ -637,6 +654,15 @@ class Lockstep:
     def _tell(self, line: str) -> None:
         self.story.append(line)
 
+    def _number(self, child: int) -> int:
+        """Return which child this is, as started: what an implementation calls it may be another each time."""
+        return len(self._numbers) - self._numbers[::-1].index(child)
+
+    def child(self, number: int) -> int | None:
+        """Return the child that was started as this one, from 1; None where it is not there, or dead."""
+        found = self._numbers[number - 1] if 1 <= number <= len(self._numbers) else None
+        return found if found in self.children else None
+
     def _differ(self, allowed: str, seen: str, kind: type[Mismatch] = Mismatch) -> NoReturn:
         numbered, number = [], 0
         for line in self.story:
@@ -646,9 +672,11 @@ class Lockstep:
                 number += 1
                 numbered.append(f"  {number:2}. {line}")
         story = "\n".join(numbered)
-        raise kind(
+        mismatch = kind(
             f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}"
         )
+        mismatch.slots, mismatch.orders = self.slots, tuple(self.orders)
+        raise mismatch
 
 
 _GIVE_FAILURES = frozenset({Step.GIVE_FAILS, Step.GIVE_FAILS_LATE})

@@ -7,14 +7,15 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
-from armed_conformance.histories import actions_wanted, cells, cells_wanted, deaths, play, stories
-from armed_conformance.lockstep import Cell, Coverage, Mismatch
+from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, stories
+from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
+from armed_conformance.replay import shrink
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork, "armed:spawn": ArmedSpawn}
 """The implementations that come with the kit, by the name that the command line takes."""
@@ -61,6 +62,8 @@ class Report:
     left_out: list[Cell] = field(default_factory=list)
     cut_short: list[str] = field(default_factory=list)
     mismatch: str | None = None
+    failing: Mismatch | None = None
+    """What differed, with the history that led there: `replay.save` keeps it."""
     seconds: float = 0.0
 
     @property
@@ -95,6 +98,26 @@ class Report:
             "mismatch": self.mismatch,
             "seconds": round(self.seconds, 2),
         }
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of one history that was played again. `cannot`: where it was cut short, what the target cannot do."""
+
+    target: str
+    history: str
+    steps: int
+    cannot: str | None
+    mismatch: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether implementation and model went the same way."""
+        return self.mismatch is None and self.steps > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result in the published format."""
+        return {**asdict(self), "passed": self.passed}
 
 
 def find(target: str) -> Callable[[], Implementation]:
@@ -134,6 +157,18 @@ def _check(target: str, made: Callable[[], Any]) -> None:
         raise _unknown(target, "its `cannot` is no set")
     if set(ExitKind) <= cannot:
         raise _unknown(target, "its `cannot` has every ExitKind, so there is nothing to look at")
+
+
+def replay(target: str, history: History) -> Replay:
+    """Play one history again. Raises UnknownTarget."""
+    make = find(target)
+    coverage = Coverage()
+    cannot = mismatch = None
+    try:
+        cannot = play(history, make(), coverage)
+    except Mismatch as difference:
+        mismatch = str(difference)
+    return Replay(target, history.name, coverage.steps, cannot, mismatch)
 
 
 def _unknown(target: str, why: str) -> UnknownTarget:
@@ -183,7 +218,9 @@ def conform(
             on_history=lambda seen: progress("random histories", min(seen.histories - before, histories), histories),
         )
     except Mismatch as mismatch:
-        report.mismatch = f"{name}{mismatch}"
+        if name and not isinstance(mismatch, DoesNotReturn):  # Hypothesis has shrunk its own
+            mismatch = shrink(make, mismatch)
+        report.mismatch, report.failing = f"{name}{mismatch}", mismatch
     report.missing = [*sorted(wanted - set(report.coverage.cells))]
     report.missing += [Untaken(action) for action in sorted(actions_wanted(implementation) - taken)]
     report.seconds = time.perf_counter() - began

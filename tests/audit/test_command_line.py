@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,7 +201,8 @@ def test_a_target_beside_json_is_what_is_tested(before, tmp_path):
     ran = armed("conform", *before, "planted:StatusOnly", *after, "--histories", "1", env=environment, cwd=tmp_path)
     assert ran.returncode == 1
     assert json.loads(ran.stdout)["target"] == "planted:StatusOnly"
-    assert not list(tmp_path.iterdir()), "neither a file of the target's name nor anything of Hypothesis"
+    kept = ["armed-failure.json"]
+    assert [file.name for file in tmp_path.iterdir()] == kept, "no file of the target's name, nothing of Hypothesis"
 
 
 @pytest.mark.parametrize("command", ["conform", "prove", "verify"])
@@ -248,13 +250,28 @@ def test_json_may_stand_before_the_target():
     assert json.loads(ran.stdout)["target"] == "armed:fork"
 
 
-def test_conform_of_something_wrong_fails_and_tells_the_story():
+def test_conform_of_something_wrong_fails_tells_the_story_and_keeps_it(tmp_path):
     folder = Path(__file__).parents[1] / "conformance"
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    ran = armed("conform", "planted:StatusOnly", "--histories", "1", env=environment)
+    ran = armed("conform", "planted:StatusOnly", "--histories", "1", env=environment, cwd=tmp_path)
     assert ran.returncode == 1
     assert "the model says:" in ran.stdout
     assert "does not conform" in ran.stdout
+    again = re.search("again: armed (.*)", ran.stdout)[1].split()
+    ran = armed(*again, env=environment, cwd=tmp_path)
+    assert ran.returncode == 1
+    assert "the model says: the decision about child 1 is: crash" in ran.stdout
+    ran = armed("conform", "armed:fork", "--replay", "armed-failure.json", "--json", cwd=tmp_path)
+    assert ran.returncode == 0
+    assert json.loads(ran.stdout)["passed"]
+
+
+def test_a_history_that_cannot_be_kept_or_read_is_one_clear_line(tmp_path, in_one_process, capsys):
+    assert run(["conform", "--replay", f"{tmp_path}/nowhere.json"]) == 2
+    assert f"cannot read {tmp_path}/nowhere.json" in capsys.readouterr().err
+    (tmp_path / "empty.json").write_text("{}")
+    assert run(["conform", "--replay", f"{tmp_path}/empty.json"]) == 2
+    assert "is no history" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

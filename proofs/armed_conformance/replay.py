@@ -1,0 +1,113 @@
+"""A history as a file: what the harness ordered, to be done again, on the same implementation or on another.
+
+    {"format": "armed history 1", "slots": 2,
+     "orders": [["start"], ["step", 1, "hook"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]}
+
+An order is a method of `Lockstep`; then the number of a child, counted from 1 as they were started; then what of it:
+the value of a `Step` or of a `Circumstance`, the name of an `ExitKind`. An orderly shutdown and the end of everything
+follow the last order, if it is not ["stop"].
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final
+
+from armed_conformance.histories import History, play
+from armed_conformance.lockstep import CHILDREN, Cannot, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
+from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
+
+FORMAT: Final = "armed history 1"
+
+
+class BadHistory(ValueError):
+    """The file holds no history that can be replayed; the message says where and why."""
+
+
+def save(mismatch: Mismatch, file: str | PathLike[str]) -> None:
+    """Write what was ordered before implementation and model disagreed. Raises OSError."""
+    orders = ",\n  ".join(json.dumps(order) for order in mismatch.orders)
+    text = f'{{"format": "{FORMAT}", "slots": {mismatch.slots}, "orders": [\n  {orders}\n]}}\n'
+    Path(file).write_text(text, encoding="utf-8")
+
+
+def shrink(make: Callable[[], Implementation], mismatch: Mismatch) -> Mismatch:
+    """Leave out every order without which implementation and model still disagree, and return how they do then."""
+    smallest, at = mismatch, len(mismatch.orders) - 1
+    while at >= 0:
+        fewer = [*smallest.orders[:at], *smallest.orders[at + 1 :]]
+        try:
+            play(History("shrunk", smallest.slots, partial(follow, orders=fewer)), make(), Coverage())
+        except DoesNotReturn:
+            return smallest  # each further try would take as long
+        except Mismatch as found:
+            smallest = found
+        at = min(at, len(smallest.orders)) - 1
+    return smallest
+
+
+def load(file: str | PathLike[str]) -> History:
+    """Read a history. Raises BadHistory, and OSError where the file cannot be read."""
+    try:
+        data = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadHistory(f"{file} is no JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise BadHistory(f'{file} is no history: it has no "format": "{FORMAT}"')
+    slots, orders = data.get("slots"), data.get("orders")
+    if not isinstance(slots, int) or not 1 <= slots <= CHILDREN:
+        raise BadHistory(f"{file}: slots is {slots!r}, not a number from 1 to {CHILDREN}")
+    if not isinstance(orders, list) or not orders:
+        raise BadHistory(f"{file}: it has no orders")
+    checked = [_check(f"{file}: order {number}", order) for number, order in enumerate(orders, 1)]
+    return History(f"the history in {file}", slots, partial(follow, orders=checked))
+
+
+_CHOICES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "start": (),
+    "supervise": (),
+    "stop": (),
+    "arrange": (tuple(each.value for each in Circumstance),),
+    "step": ((), tuple(each.value for each in Step)),
+    "end": ((), tuple(each.name for each in ExitKind)),
+}
+"""Order -> what may follow in each place; an empty one stands for a child's number."""
+
+
+def _check(where: str, order: Any) -> Order:
+    if not isinstance(order, list) or not order or not isinstance(order[0], str) or order[0] not in _CHOICES:
+        raise BadHistory(f"{where} is {json.dumps(order)}: it must begin with one of {', '.join(_CHOICES)}")
+    choices = _CHOICES[order[0]]
+    if len(order) != 1 + len(choices):
+        raise BadHistory(f"{where} is {json.dumps(order)}: {order[0]} is followed by {len(choices)}")
+    for given, possible in zip(order[1:], choices, strict=True):
+        if possible and given not in possible:
+            raise BadHistory(f"{where}: {json.dumps(given)} is none of {', '.join(possible)}")
+        if not possible and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+            raise BadHistory(f"{where}: {json.dumps(given)} is no child's number: they count from 1")
+    return tuple(order)
+
+
+def follow(lockstep: Lockstep, orders: list[Order]) -> None:
+    """Do what was ordered. What is ordered of a child that is not there is left out; so is what cannot be ordered.
+
+    On another implementation than the one that differed, or on one that was mended, a history may go another way.
+    """
+    for order in orders:
+        with suppress(Cannot):
+            match order:
+                case ("start" | "supervise" | "stop" as name,):
+                    getattr(lockstep, name)()
+                    if lockstep.stopped:
+                        return
+                case ("arrange", str(circumstance)):
+                    lockstep.arrange(Circumstance(circumstance))
+                case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
+                    lockstep.step(child, Step(step))
+                case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
+                    lockstep.end(child, ExitKind[kind])
