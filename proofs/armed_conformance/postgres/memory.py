@@ -139,7 +139,8 @@ class Server:
     def slot_of(self, pid: int) -> int:
         """Return the slot that a living child takes for its own; 0: none.
 
-        To 17 auxiliary children have none, and an old number there. Raises CannotLook, and BeingMadeAnew where the child has ended.
+        To 17 auxiliary children have none, and an old number there.
+        Raises CannotLook, and BeingMadeAnew where the child has ended.
         """
         return int.from_bytes(self.variable(pid, "MyPMChildSlot", 4), "little")
 
