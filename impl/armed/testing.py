@@ -38,7 +38,7 @@ FOREIGN_WORD: Final = 0x5CA1AB1E  # what SCRIBBLE leaves at first; later the cle
 class Command(enum.Enum):
     """What a stepped child can be told."""
 
-    HOOK = "hook"  # go on from the pause before the exit path stands: enter the target
+    SERVE = "serve"  # go on from the pause before the exit path stands: enter the target
     ARM = "arm"  # enter `with me.engage()`
     TAKE = "take"
     TAKE_REFUSED = "take_refused"  # acquire raises an Exception: nothing is taken
@@ -139,7 +139,7 @@ class SteppedChild:
     def tell(self, command: Command) -> str:
         """Have the child take a step. Return "done", "ended" (it is dead), or why the step was refused.
 
-        The answer to HOOK says besides which generation the child takes itself to be of: "done in generation 1".
+        The answer to SERVE says besides which generation the child takes itself to be of: "done in generation 1".
         """
         with contextlib.suppress(BrokenPipeError):  # it is dead: seen below
             os.write(self._commands, command.value.encode() + b"\n")
@@ -263,7 +263,7 @@ class _Puppet:
         resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))  # no core of a SIGSEGV that is meant
         while True:
             command = self.read()
-            if command is Command.HOOK:
+            if command is Command.SERVE:
                 return
             if command is Command.RETURN:
                 self.ending = command

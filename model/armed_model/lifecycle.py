@@ -131,22 +131,37 @@ class Monitor:
             raise LifecycleViolation(f"slot {slot}: {error}") from error
         return trigger is Trigger.RELEASE and before is SlotState.ASSIGNED
 
-    def see(self, slot: int, after: SlotState, by: Iterable[Who]) -> Trigger | None:
-        """Explain an observed change to `after`, made by one of the processes in `by`, by a single row.
+    def see(self, slot: int, after: SlotState, by: Iterable[Who], at_most: int = 1) -> tuple[Trigger, ...]:
+        """Explain an observed change to `after`, made by processes in `by`, by a row, or a shortest path of `at_most`.
 
-        Returns the trigger, or None where nothing changed. A stray write explains everything: it is passed as
+        Returns the triggers; none where nothing changed. A stray write explains everything: it is passed as
         ENVIRONMENT in `by` and leaves the slot FOREIGN, and a slot that was scribbled over is not followed until it is
         released. Raises LifecycleViolation.
         """
         before, actors = self.state(slot), set(by)
         if before is after or (before is SlotState.FOREIGN and after is not SlotState.UNUSED):
-            return None
-        for row in self._rows:
-            if row.source is before and row.dest is after and row.who in actors:
+            return ()
+        path = shortest_path(before, after, [row for row in self._rows if row.who in actors])
+        if path is not None and len(path) <= at_most:
+            for row in path:
                 self.fire(slot, row.trigger, row.who)
-                return row.trigger
+            return tuple(row.trigger for row in path)
         if Who.ENVIRONMENT in actors:
             self._machine.set_state(SlotState.FOREIGN, model=self._slots[slot])
-            return None
+            return ()
         who = " or ".join(sorted(actor.value for actor in actors)) or "nobody"
         raise LifecycleViolation(f"slot {slot}: {before.value} -> {after.value} by {who} is no row of the lifecycle")
+
+
+def shortest_path(before: SlotState, after: SlotState, rows: Iterable[Row]) -> tuple[Row, ...] | None:
+    """Return the fewest rows, at least one, that lead from one state to another; None where none do."""
+    known = tuple(rows)
+    paths: list[tuple[Row, ...]] = [(row,) for row in known if row.source is before]
+    seen: set[SlotState] = set()
+    for path in paths:
+        if path[-1].dest is after:
+            return path
+        if path[-1].dest not in seen:
+            seen.add(path[-1].dest)
+            paths += [(*path, row) for row in known if row.source is path[-1].dest]
+    return None

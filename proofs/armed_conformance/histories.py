@@ -9,71 +9,117 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from armed_conformance.lockstep import Cannot, Cell, Coverage, Lockstep
-from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Possible, Step
+from armed_conformance.lockstep import Cell, Coverage, Lockstep
+from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, Possible, Step
 from armed_model.explore import reachable
 from armed_model.interpret import Instance, Size
-from armed_model.profiles import REFERENCE
-from armed_model.system import Phase, System, engaged, failed, holds, phase, slot_of
+from armed_model.profiles import REFERENCE, Kind, Profile
+from armed_model.system import Phase, System, armed, failed, holds, phase, slot_of
+from armed_model.system import kind as kind_of
 
-Situation = tuple[str, bool, bool, int]
-"""What a child is just before its death: phase, engaged, failed, entries held (2: two or more)."""
+S, A, T, G, L = Step.SERVE, Step.ARM, Step.TAKE, Step.GIVE, Step.LEAVE
 
-H, A, T, G, L = Step.HOOK, Step.ARM, Step.TAKE, Step.GIVE, Step.LEAVE
+
+class Situation(NamedTuple):
+    """What a child is just before its death. Held: how many entries; 2 is two or more."""
+
+    phase: str
+    armed: bool
+    failed: bool
+    held: int
+    kind: str = Kind.BACKEND.value
+
+
 WAYS: dict[Situation, tuple[Step, ...]] = {
-    ("checked", False, False, 0): (),
-    ("serving", False, False, 0): (H,),
-    ("serving", True, False, 0): (H, A),
-    ("serving", True, False, 1): (H, A, T),
-    ("serving", True, False, 2): (H, A, T, T),
-    ("serving", True, True, 0): (H, A, Step.TAKE_FAILS),
-    ("serving", True, True, 1): (H, A, T, Step.TAKE_FAILS),
-    ("serving", True, True, 2): (H, A, T, Step.TAKE_FAILS_LATE),
-    ("leaving", True, False, 0): (H, A, T, L, G),
-    ("leaving", True, False, 1): (H, A, T, L),
-    ("leaving", True, False, 2): (H, A, T, T, L),
-    ("leaving", True, True, 0): (H, A, T, T, L, Step.GIVE_FAILS_LATE, G),
-    ("leaving", True, True, 1): (H, A, T, Step.TAKE_FAILS, L),
-    ("leaving", True, True, 2): (H, A, T, Step.TAKE_FAILS_LATE, L),
+    Situation("checked", False, False, 0): (),
+    Situation("serving", False, False, 0): (S,),
+    Situation("serving", True, False, 0): (S, A),
+    Situation("serving", True, False, 1): (S, A, T),
+    Situation("serving", True, False, 2): (S, A, T, T),
+    Situation("serving", True, True, 0): (S, A, Step.TAKE_FAILS),
+    Situation("serving", True, True, 1): (S, A, T, Step.TAKE_FAILS),
+    Situation("serving", True, True, 2): (S, A, T, Step.TAKE_FAILS_LATE),
+    Situation("leaving", True, False, 0): (S, A, T, L, G),
+    Situation("leaving", True, False, 1): (S, A, T, L),
+    Situation("leaving", True, False, 2): (S, A, T, T, L),
+    Situation("leaving", True, True, 0): (S, A, T, T, L, Step.GIVE_FAILS_LATE, G),
+    Situation("leaving", True, True, 1): (S, A, T, Step.TAKE_FAILS, L),
+    Situation("leaving", True, True, 2): (S, A, T, Step.TAKE_FAILS_LATE, L),
 }
-"""How to get a child into each situation."""
+"""How to get a child into each situation, in `reference`."""
 
-UNSTOPPABLE = frozenset({("leaving", False, False, 0)})
+WAYS_OF_SERVERS: dict[Situation, tuple[Step, ...]] = {
+    Situation("starting", False, False, 0): (),
+    Situation("serving", True, False, 1): (S,),
+    Situation("serving", True, False, 1, "walsender"): (Step.STREAM,),
+}
+"""The same in PostgreSQL's profiles; dead-end and auxiliary children have ways of their own."""
+
+UNSTOPPABLE = frozenset({Situation("leaving", False, False, 0)})
 """Situations in which a child cannot be made to stop: an exit path that has nothing to do is through at once."""
 
+_FROM_OUTSIDE = frozenset(
+    {ExitKind.RETURN, ExitKind.EXCEPTION, ExitKind.SIGTERM, ExitKind.SIGKILL, ExitKind.SIGSEGV}
+)
+"""How a child of PostgreSQL can end in which no library can be loaded: a dead-end child, one that has not logged in."""
+OF_AUXILIARIES = frozenset({ExitKind.RETURN, ExitKind.SIGKILL, ExitKind.SIGSEGV})
+"""How a harness ends an auxiliary child; RETURN is to ask it to leave."""
 
-def situations() -> set[Situation]:
-    """Compute from the model every situation in which a child that has a slot can be just before it dies.
 
-    The harness tells a child nothing before it has checked that its supervisor lives, and has no child that gets stuck
-    of itself: it stops one where it wants it stuck.
+def situations(profile: Profile = REFERENCE) -> set[Situation]:
+    """Compute from the model every situation in which a child can be just before it dies.
+
+    In `reference` of a child that has a slot: the harness tells a child nothing before it has checked that its
+    supervisor lives, and has no child that gets stuck of itself: it stops one where it wants it stuck. In PostgreSQL's
+    profiles only a debugger stops a child between the steps of its start-up, or on its way out.
     """
-    instance = Instance(System(REFERENCE), Size(1, 1))
+    pauses = (Phase.STARTING, Phase.SERVING) if profile.engages_once else (Phase.CHECKED, Phase.SERVING, Phase.LEAVING)
+    instance = Instance(System(profile), Size(1, 1))
     seen: set[Situation] = set()
     for state in reachable(instance):
-        where = instance.read(state, phase, 1)
-        if where in (Phase.CHECKED, Phase.SERVING, Phase.LEAVING) and instance.read(state, slot_of, 1):
-            flags = instance.read(state, engaged, 1), instance.read(state, failed, 1)
-            for held in (1, 2) if instance.read(state, holds, 1) else (0,):
-                seen.add((where.value, *flags, held))
+        where, of_kind = instance.read(state, phase, 1), instance.read(state, kind_of, 1)
+        stands = where is Phase.SERVING or of_kind is Kind.BACKEND
+        if where in pauses and (stands if profile.engages_once else instance.read(state, slot_of, 1)):
+            flags = instance.read(state, armed, 1), instance.read(state, failed, 1)
+            most = 1 if profile.engages_once else 2
+            for held in range(1, most + 1) if instance.read(state, holds, 1) else (0,):
+                seen.add(Situation(where.value, *flags, held, of_kind.value))
     return seen
 
 
-def cells() -> dict[Cell, frozenset[Step | ExitKind]]:
+def cells(profile: Profile = REFERENCE) -> dict[Cell, frozenset[Possible]]:
     """Return every situation x exit kind, each with what an implementation must be able to do to get there."""
-    found: dict[Cell, frozenset[Step | ExitKind]] = {}
-    for situation in situations() - UNSTOPPABLE:
-        for kind in ExitKind:
-            if situation[0] == Phase.LEAVING.value and kind.exit.orderly:
-                continue  # who is leaving in the orderly way already can only be ended raw
-            found[Cell(*situation, str(kind))] = frozenset({*WAYS[situation], kind})
+    found: dict[Cell, frozenset[Possible]] = {}
+    ways = WAYS_OF_SERVERS if profile.engages_once else WAYS
+    for situation in situations(profile) - UNSTOPPABLE:
+        for kind in _ends(situation):
+            found[Cell(*situation[:4], str(kind), situation.kind)] = frozenset({*ways.get(situation, ()), kind})
     return found
+
+
+def _ends(situation: Situation) -> list[ExitKind]:
+    """How a child can end in a situation."""
+    if situation.phase == Phase.LEAVING.value:
+        return [kind for kind in ExitKind if not kind.exit.orderly]  # it is leaving in the orderly way already
+    if situation.kind == Kind.AUXILIARY.value:
+        return [kind for kind in ExitKind if kind in OF_AUXILIARIES]
+    if situation.phase == Phase.STARTING.value or situation.kind == Kind.DEAD_END.value:
+        return [kind for kind in ExitKind if kind in _FROM_OUTSIDE]
+    return list(ExitKind)
 
 
 def cells_wanted(implementation: Implementation) -> set[Cell]:
     """Return every cell that must be seen with this implementation: all that need nothing that it cannot do."""
-    return {cell for cell, needs in cells().items() if not needs & implementation.cannot}
+    wanted = cells(profile_of(implementation)).items()
+    return {cell for cell, needs in wanted if not needs & implementation.cannot}
+
+
+def profile_of(implementation: Implementation) -> Profile:
+    """Return the profile that an implementation is held to."""
+    found: Profile = getattr(implementation, "profile", REFERENCE)
+    return found
 
 
 _A_CRASH: frozenset[Possible] = frozenset({ExitKind.SIGKILL})
@@ -83,15 +129,15 @@ ACTIONS: dict[str, frozenset[Possible]] = {
     "ask": frozenset(),
     "check": frozenset(),
     "fork_fails": frozenset({Circumstance.FORK_FAILS}),
-    "hook": frozenset({H}),
-    "arm": frozenset({H, A}),
-    "take": frozenset({H, A, T}),
-    "take_fails": frozenset({H, A, Step.TAKE_FAILS}),
-    "take_fails_late": frozenset({H, A, T, Step.TAKE_FAILS_LATE}),
-    "give": frozenset({H, A, T, G}),
-    "give_fails": frozenset({H, A, T, Step.GIVE_FAILS}),
-    "give_fails_late": frozenset({H, A, T, Step.GIVE_FAILS_LATE}),
-    "disarm": frozenset({H, A, Step.DISARM}),
+    "hook": frozenset({S}),
+    "arm": frozenset({S, A}),
+    "take": frozenset({S, A, T}),
+    "take_fails": frozenset({S, A, Step.TAKE_FAILS}),
+    "take_fails_late": frozenset({S, A, T, Step.TAKE_FAILS_LATE}),
+    "give": frozenset({S, A, T, G}),
+    "give_fails": frozenset({S, A, T, Step.GIVE_FAILS}),
+    "give_fails_late": frozenset({S, A, T, Step.GIVE_FAILS_LATE}),
+    "disarm": frozenset({S, A, Step.DISARM}),
     "leave": frozenset({ExitKind.SIGTERM}),
     "orderly_exit": frozenset({ExitKind.SIGTERM}),
     "raw_exit": _A_CRASH,
@@ -103,13 +149,42 @@ ACTIONS: dict[str, frozenset[Possible]] = {
     "all_gone": _A_CRASH,
     "reset": _A_CRASH,
     "started": _A_CRASH,
-    "startup_fails": frozenset({H, A, ExitKind.RAW_EXIT_0, Circumstance.STARTUP_FAILS}),
+    "startup_fails": frozenset({S, A, ExitKind.RAW_EXIT_0, Circumstance.STARTUP_FAILS}),
     "ask_orderly": frozenset(),
-    "ask_immediate": frozenset({H, A, Step.FREEZE}),
+    "ask_immediate": frozenset({S, A, Step.FREEZE}),
     "stop": frozenset(),
-    "stray_write": frozenset({H, Step.SCRIBBLE}),
+    "stray_write": frozenset({S, Step.SCRIBBLE}),
 }
 """Every action that a harness can bring about, with what must be possible for the directed histories to take it."""
+
+_NOTHING: frozenset[Possible] = frozenset()
+_ONCE: frozenset[Possible] = frozenset({S, ExitKind.SIGKILL})
+ACTIONS_OF_SERVERS: dict[str, frozenset[Possible]] = {
+    **dict.fromkeys(("assign", "assign_auxiliary", "fork", "fork_auxiliary", "fork_dead_end"), _NOTHING),
+    "take_without_a_slot": _NOTHING,
+    "fork_fails": frozenset({Circumstance.FORK_FAILS}),
+    **dict.fromkeys(("take", "arm", "hook_both", "hook_disarm", "hook_give"), _ONCE),
+    "stream": frozenset({Step.STREAM}),
+    **dict.fromkeys(("leave", "give", "disarm", "orderly_exit", "reap_clean"), _ONCE | {ExitKind.SIGTERM}),
+    **dict.fromkeys(("raw_exit", "reap_crash", "reap_book_keeping", "reap_crash_without_a_slot"), _ONCE),
+    "reap_clean_without_a_slot": frozenset({ExitKind.SIGTERM}),
+    "reap_book_keeping_without_a_slot": _ONCE | {Step.FREEZE},
+    **dict.fromkeys(("kill", "only_dead_ends_left", "all_gone", "reset", "started"), _ONCE),
+    **dict.fromkeys(("ask_orderly", "stop"), _NOTHING),
+    "ask_immediate": _ONCE | {Step.FREEZE, Circumstance.PATIENCE_ENDS},
+    "stray_write": _ONCE | {Step.SCRIBBLE},
+}
+"""The same in PostgreSQL's profiles, of which each has some."""
+
+NEVER_TAKEN_OF_SERVERS = {
+    "give_hook_fails": "a hook that fails needs a debugger",
+    "disarm_hook_fails": "a hook that fails needs a debugger",
+    "get_stuck": "the harness stops a child where it wants it stuck",
+    "kill_stuck": "a stopped child is killed as any other",
+    "startup_fails": "what 15 and later do when their start-up process fails is not modelled",
+    "assign_fails": "it ends the postmaster: shown apart",
+}
+"""The other actions of those profiles, and why they are not compared."""
 
 NEVER_TAKEN = {
     "check_fails": "a supervisor that dies between fork and check takes the harness with it",
@@ -128,7 +203,10 @@ NEVER_TAKEN = {
 
 def actions_wanted(implementation: Implementation) -> set[str]:
     """Return the model's actions that the directed histories must take with this implementation."""
-    return {action for action, needs in ACTIONS.items() if not needs & implementation.cannot}
+    profile = profile_of(implementation)
+    known = ACTIONS_OF_SERVERS if profile.engages_once else ACTIONS
+    there = {action.name for action in System(profile, "+stray").actions}
+    return {action for action, needs in known.items() if action in there and not needs & implementation.cannot}
 
 
 @dataclass(frozen=True)
@@ -140,19 +218,55 @@ class History:
     play: Callable[[Lockstep], None]
 
 
-def deaths() -> Iterator[History]:
+def deaths(profile: Profile = REFERENCE) -> Iterator[History]:
     """Yield a history for every situation: a child dies there in every way, a bystander is watched, service goes on."""
-    for situation, way in WAYS.items():
-        for kind in ExitKind:
-            if situation[0] == Phase.LEAVING.value and kind.exit.orderly:
-                continue
-            yield History(str(Cell(*situation, str(kind))), 2, _death(way, kind))
+    ways = WAYS_OF_SERVERS if profile.engages_once else WAYS
+    others = situations(profile) - UNSTOPPABLE - ways.keys()
+    for situation in [*ways, *sorted(others)]:
+        for kind in _ends(situation):
+            name = str(Cell(*situation[:4], str(kind), situation.kind))
+            if situation.kind == Kind.AUXILIARY.value:
+                yield History(name, 2, _death_of_an_auxiliary(kind))
+            elif situation.kind == Kind.DEAD_END.value:
+                yield History(name, 2, _death_of_a_dead_end(kind))
+            else:
+                yield History(name, 2, _death(ways[situation], kind))
+
+
+def _death_of_an_auxiliary(kind: ExitKind) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        _hold(lockstep, _start(lockstep))
+        for which in range(len(lockstep.auxiliaries), 0, -1):
+            lockstep.end_auxiliary(which, kind)
+            lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _death_of_a_dead_end(kind: ExitKind) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        _hold(lockstep, _start(lockstep))
+        child = _dead_end(lockstep)
+        lockstep.step(child, S)  # there is nothing that it could do
+        lockstep.end(child, kind)
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _dead_end(lockstep: Lockstep) -> int:
+    """Start children until there is no slot for one."""
+    while not lockstep.dead_ends:
+        _start(lockstep)
+    return lockstep.dead_ends[0]
 
 
 def _death(way: tuple[Step, ...], kind: ExitKind) -> Callable[[Lockstep], None]:
     def play(lockstep: Lockstep) -> None:
         bystander, child = _start(lockstep), _start(lockstep)
-        _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
+        _hold(lockstep, bystander)
         _walk(lockstep, child, way)
         lockstep.end(child, kind)
         lockstep.start()  # no slot is free: it must be refused
@@ -179,11 +293,21 @@ def _walk_as_far_as_possible(lockstep: Lockstep, child: int, way: tuple[Step, ..
         _walk(lockstep, child, way)
 
 
+def _arm(lockstep: Lockstep, child: int) -> None:
+    """Have a child arm the switch."""
+    _walk(lockstep, child, (S,) if lockstep.profile.engages_once else (S, A))
+
+
+def _hold(lockstep: Lockstep, child: int) -> None:
+    """Have a child hold something, if it can."""
+    _walk_as_far_as_possible(lockstep, child, (S,) if lockstep.profile.engages_once else (S, A, T))
+
+
 def _serves(lockstep: Lockstep) -> None:
     """Whatever happened, the supervisor serves: a whole life from start to clean exit, as far as it can be told."""
     child = lockstep.start()
-    if child is not None:
-        _walk_as_far_as_possible(lockstep, child, (H, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
+    if child is not None and child not in lockstep.dead_ends:
+        _walk_as_far_as_possible(lockstep, child, (S, A, T, T, G, G, Step.DISARM, A, T, G, Step.DISARM))
         _end_somehow(lockstep, child)
         lockstep.supervise()
 
@@ -192,11 +316,11 @@ def _a_crash_in_every_generation(lockstep: Lockstep) -> None:
     """Status 0 and 1 by turns, so that each is decided three times, the last time in generations 5 and 6."""
     for kind in (ExitKind.RAW_EXIT_0, ExitKind.RAW_EXIT_1) * 3:
         child, bystander, idle = _start(lockstep), _start(lockstep), _start(lockstep)
-        _walk(lockstep, idle, (H,))
+        _walk(lockstep, idle, (S,))
         lockstep.end(idle, kind)
         lockstep.supervise()  # clean
-        _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
-        _walk(lockstep, child, (H, A))
+        _hold(lockstep, bystander)
+        _arm(lockstep, child)
         lockstep.end(child, kind)
         lockstep.supervise()
         _serves(lockstep)
@@ -204,9 +328,9 @@ def _a_crash_in_every_generation(lockstep: Lockstep) -> None:
 
 def _two_crashes_before_the_supervisor_looks(lockstep: Lockstep) -> None:
     one, two, three = _start(lockstep), _start(lockstep), _start(lockstep)
-    _walk(lockstep, one, (H, A, T))
-    _walk(lockstep, two, (H, A))
-    _walk(lockstep, three, (H,))
+    _walk(lockstep, one, (S, A, T))
+    _arm(lockstep, two)
+    _walk(lockstep, three, (S,))
     lockstep.end(one, ExitKind.RAW_EXIT_0)
     lockstep.end(two, ExitKind.RAW_EXIT_1)
     lockstep.supervise()
@@ -215,8 +339,9 @@ def _two_crashes_before_the_supervisor_looks(lockstep: Lockstep) -> None:
 
 def _a_crash_during_recovery(lockstep: Lockstep) -> None:
     stuck, one = _start(lockstep), _start(lockstep)
-    _walk(lockstep, stuck, (H, A, T, Step.FREEZE))
-    _walk(lockstep, one, (H, A))
+    _hold(lockstep, stuck)
+    lockstep.step(stuck, Step.FREEZE)
+    _arm(lockstep, one)
     lockstep.end(one, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
     lockstep.start()  # recovery is under way: it must be refused
@@ -227,9 +352,9 @@ def _a_crash_during_recovery(lockstep: Lockstep) -> None:
 
 def _a_stuck_child_is_killed_in_recovery(lockstep: Lockstep) -> None:
     stuck, one = _start(lockstep), _start(lockstep)
-    _walk(lockstep, stuck, (H, Step.FREEZE))
+    _walk(lockstep, stuck, (S, Step.FREEZE))
     lockstep.arrange(Circumstance.PATIENCE_ENDS)
-    _walk(lockstep, one, (H, A))
+    _arm(lockstep, one)
     lockstep.end(one, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
     _serves(lockstep)
@@ -240,15 +365,15 @@ def _a_fork_that_fails_costs_nothing(lockstep: Lockstep) -> None:
     for _ in range(2):
         lockstep.arrange(Circumstance.FORK_FAILS)
         lockstep.start()
-    _walk_as_far_as_possible(lockstep, bystander, (H, A, T))
+    _hold(lockstep, bystander)
     _start(lockstep)  # the last slot is still to be had
     lockstep.start()
 
 
 def _a_generation_that_cannot_be_made(lockstep: Lockstep) -> None:
     bystander, child = _start(lockstep), _start(lockstep)
-    _walk(lockstep, bystander, (H,))
-    _walk(lockstep, child, (H, A))
+    _walk(lockstep, bystander, (S,))
+    _arm(lockstep, child)
     lockstep.arrange(Circumstance.STARTUP_FAILS)
     lockstep.end(child, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
@@ -275,7 +400,7 @@ def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lock
     def play(lockstep: Lockstep) -> None:
         child, other = _start(lockstep), _start(lockstep)
         _walk(lockstep, child, way)
-        _walk(lockstep, other, (H, A, T, T))
+        _walk(lockstep, other, (S, A, T, T))
         if dead:
             lockstep.end(child, ExitKind.RAW_EXIT_0)
         lockstep.stop()
@@ -285,8 +410,8 @@ def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lock
 
 def _shutdown_during_recovery(lockstep: Lockstep) -> None:
     stuck, one = _start(lockstep), _start(lockstep)
-    _walk(lockstep, stuck, (H, Step.FREEZE))
-    _walk(lockstep, one, (H, A))
+    _walk(lockstep, stuck, (S, Step.FREEZE))
+    _arm(lockstep, one)
     lockstep.end(one, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
     lockstep.stop()
@@ -294,7 +419,7 @@ def _shutdown_during_recovery(lockstep: Lockstep) -> None:
 
 def _a_failed_give_back_keeps_the_switch_armed(lockstep: Lockstep) -> None:
     child = _start(lockstep)
-    _walk(lockstep, child, (H, A, T, T, Step.GIVE_FAILS, G, Step.DISARM, A, T))
+    _walk(lockstep, child, (S, A, T, T, Step.GIVE_FAILS, G, Step.DISARM, A, T))
     lockstep.end(child, ExitKind.RETURN)
     lockstep.supervise()
     _serves(lockstep)
@@ -302,7 +427,7 @@ def _a_failed_give_back_keeps_the_switch_armed(lockstep: Lockstep) -> None:
 
 def _a_refused_take_spoils_nothing(lockstep: Lockstep) -> None:
     child = _start(lockstep)
-    _walk(lockstep, child, (T, Step.DISARM, H, T, A, A, Step.TAKE_REFUSED, T, G, Step.DISARM, Step.DISARM))
+    _walk(lockstep, child, (T, Step.DISARM, S, T, A, A, Step.TAKE_REFUSED, T, G, Step.DISARM, Step.DISARM))
     lockstep.end(child, ExitKind.SYS_EXIT_1)
     lockstep.supervise()
 
@@ -319,7 +444,7 @@ def _scribbled(before: tuple[Step, ...], after: tuple[Step, ...], kind: ExitKind
 
 
 def _the_clean_value_of_an_earlier_assignment(lockstep: Lockstep) -> None:
-    for way, kind in (((H,), ExitKind.RETURN), ((H, A, Step.SCRIBBLE), ExitKind.RAW_EXIT_0)):
+    for way, kind in (((S,), ExitKind.RETURN), ((S, A, Step.SCRIBBLE), ExitKind.RAW_EXIT_0)):
         child = _start(lockstep)
         _walk(lockstep, child, way)
         lockstep.end(child, kind)
@@ -343,13 +468,100 @@ def _every_slot_is_used_again(lockstep: Lockstep) -> None:
         children = [_start(lockstep) for _ in range(lockstep.slots)]
         lockstep.start()
         for child in children:
-            _walk(lockstep, child, (H, A, T, G, Step.DISARM))
+            _walk(lockstep, child, (S, A, T, G, Step.DISARM))
             lockstep.end(child, ExitKind.SYS_EXIT_0)
         lockstep.supervise()
 
 
-def stories() -> Iterator[History]:
+def _two_of_three(lockstep: Lockstep) -> None:
+    one, two, _ = _start(lockstep), _start(lockstep), _start(lockstep)
+    _arm(lockstep, one)
+    _arm(lockstep, two)
+    lockstep.end(one, ExitKind.RAW_EXIT_0)
+    lockstep.end(two, ExitKind.RAW_EXIT_1)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _a_client_is_told_no_in_a_recovery(lockstep: Lockstep) -> None:
+    stuck, one = _start(lockstep), _start(lockstep)
+    _walk(lockstep, stuck, (S, Step.FREEZE))
+    _arm(lockstep, one)
+    lockstep.end(one, ExitKind.RAW_EXIT_1)
+    lockstep.supervise()
+    for kind in (ExitKind.EXCEPTION, ExitKind.SIGSEGV):
+        lockstep.end(_start(lockstep), kind)
+        lockstep.supervise()
+    lockstep.end(stuck, ExitKind.SIGKILL)
+    lockstep.supervise()
+    _serves(lockstep)
+
+
+def _lives(*ways: tuple[tuple[Step, ...], ExitKind]) -> Callable[[Lockstep], None]:
+    """Children live and end one after the other, and then all over again at once, before the supervisor looks."""
+
+    def play(lockstep: Lockstep) -> None:
+        for way, kind in ways:
+            child = _start(lockstep)
+            _walk(lockstep, child, way)
+            lockstep.end(child, kind)
+            lockstep.supervise()
+        children = [_start(lockstep) for _ in ways]
+        for child, (way, _) in zip(children, ways, strict=True):
+            _walk(lockstep, child, way)
+        for child, (_, kind) in zip(children, ways, strict=True):
+            lockstep.end(child, kind)
+        lockstep.supervise()
+        _serves(lockstep)
+
+    return play
+
+
+def _shutdown_of_a_server(*ways: tuple[Step, ...], dead: ExitKind | None = None) -> Callable[[Lockstep], None]:
+    def play(lockstep: Lockstep) -> None:
+        for way in ways:
+            child = _start(lockstep)
+            _walk(lockstep, child, way)
+        if dead is not None:
+            lockstep.end(child, dead)
+        if Step.FREEZE in ways[-1]:
+            lockstep.arrange(Circumstance.PATIENCE_ENDS)
+        lockstep.stop()
+
+    return play
+
+
+def _shutdown_of_a_full_server(lockstep: Lockstep) -> None:
+    _dead_end(lockstep)
+    lockstep.stop()
+
+
+def _stories_of_servers() -> Iterator[History]:
+    yield History("clean lives", 4, _lives(*[((S,), kind) for kind in (ExitKind.RETURN, ExitKind.SYS_EXIT_0)]))
+    yield History("lives that end by an error", 4, _lives(((S,), ExitKind.EXCEPTION), ((S,), ExitKind.SIGTERM)))
+    yield History("logins that fail", 4, _lives(*[((), ExitKind.EXCEPTION)] * 3))
+    yield History("clients that send nothing", 4, _lives(((), ExitKind.RETURN), ((), ExitKind.SIGTERM)))
+    yield History("two crashes before the supervisor looks", 3, _two_of_three)
+    yield History("a crash during recovery", 3, _a_crash_during_recovery)
+    yield History("a client is told no in a recovery", 3, _a_client_is_told_no_in_a_recovery)
+    yield History("a stuck child is killed in recovery", 2, _a_stuck_child_is_killed_in_recovery)
+    yield History("a fork that fails costs nothing", 2, _a_fork_that_fails_costs_nothing)
+    for name, way in (("starting", ()), ("serving", (S,)), ("streaming", (Step.STREAM,))):
+        yield History(f"shutdown with a child {name}", 2, _shutdown_of_a_server((S,), way))
+        yield History(f"a foreign word while {name}", 1, _scribbled(way, (), ExitKind.SIGTERM))
+    yield History("a foreign word that is written over", 1, _scribbled((), (S,), ExitKind.RETURN))
+    yield History("shutdown with a stuck child", 2, _shutdown_of_a_server((S,), (S, Step.FREEZE)))
+    yield History("shutdown with a crash undecided", 2, _shutdown_of_a_server((S,), (S,), dead=ExitKind.RAW_EXIT_0))
+    yield History("shutdown with a clean death undecided", 2, _shutdown_of_a_server((S,), (S,), dead=ExitKind.RETURN))
+    yield History("shutdown with every slot in use", 2, _shutdown_of_a_full_server)
+    yield History("shutdown during recovery", 2, _shutdown_during_recovery)
+
+
+def stories(profile: Profile = REFERENCE) -> Iterator[History]:
     """Yield the histories of more than one child, of recovery and shutdown, of foreign words and grandchildren."""
+    if profile.engages_once:
+        yield from _stories_of_servers()
+        return
     yield History("every slot is used again", 3, _every_slot_is_used_again)
     yield History("a crash in every generation", 3, _a_crash_in_every_generation)
     yield History("two crashes before the supervisor looks", 3, _two_crashes_before_the_supervisor_looks)
@@ -357,30 +569,30 @@ def stories() -> Iterator[History]:
     yield History("a stuck child is killed in recovery", 2, _a_stuck_child_is_killed_in_recovery)
     yield History("a fork that fails costs nothing", 2, _a_fork_that_fails_costs_nothing)
     yield History("a generation that cannot be made", 2, _a_generation_that_cannot_be_made)
-    yield History("nothing is taken in a block", 1, _life(H, A, Step.DISARM, A, Step.DISARM))
-    yield History("what is taken last is given back first", 1, _life(H, A, T, T, T, G, G, G, Step.DISARM))
+    yield History("nothing is taken in a block", 1, _life(S, A, Step.DISARM, A, Step.DISARM))
+    yield History("what is taken last is given back first", 1, _life(S, A, T, T, T, G, G, G, Step.DISARM))
     for cut in (Step.TAKE_FAILS, Step.TAKE_FAILS_FOR_MEMORY, Step.TAKE_FAILS_OTHERWISE):
-        yield History(f"{cut} keeps the switch armed", 1, _life(H, A, cut, Step.DISARM, A))
-    yield History("a give-back that fails late keeps the switch armed", 1, _life(H, A, T, Step.GIVE_FAILS_LATE, A))
+        yield History(f"{cut} keeps the switch armed", 1, _life(S, A, cut, Step.DISARM, A))
+    yield History("a give-back that fails late keeps the switch armed", 1, _life(S, A, T, Step.GIVE_FAILS_LATE, A))
     yield History("a failed give-back keeps the switch armed", 1, _a_failed_give_back_keeps_the_switch_armed)
     yield History("a refused take spoils nothing", 1, _a_refused_take_spoils_nothing)
     yield History("shutdown with a child before its exit path", 2, _shutdown_of(()))
-    yield History("shutdown with a child idle", 2, _shutdown_of((H,)))
-    yield History("shutdown with a child holding", 2, _shutdown_of((H, A, T)))
-    yield History("shutdown with a child giving", 2, _shutdown_of((H, A, T, G)))
-    yield History("shutdown with a spoilt child", 2, _shutdown_of((H, A, Step.TAKE_FAILS)))
-    yield History("shutdown with a child leaving", 2, _shutdown_of((H, A, T, L)))
-    yield History("shutdown with a stuck child", 2, _shutdown_of((H, A, Step.FREEZE)))
-    yield History("shutdown with a crash undecided", 2, _shutdown_of((H, A), dead=True))
+    yield History("shutdown with a child idle", 2, _shutdown_of((S,)))
+    yield History("shutdown with a child holding", 2, _shutdown_of((S, A, T)))
+    yield History("shutdown with a child giving", 2, _shutdown_of((S, A, T, G)))
+    yield History("shutdown with a spoilt child", 2, _shutdown_of((S, A, Step.TAKE_FAILS)))
+    yield History("shutdown with a child leaving", 2, _shutdown_of((S, A, T, L)))
+    yield History("shutdown with a stuck child", 2, _shutdown_of((S, A, Step.FREEZE)))
+    yield History("shutdown with a crash undecided", 2, _shutdown_of((S, A), dead=True))
     yield History("shutdown during recovery", 2, _shutdown_during_recovery)
-    yield History("a foreign word while idle", 1, _scribbled((H,), (), ExitKind.RETURN))
-    yield History("a foreign word while armed", 1, _scribbled((H, A), (), ExitKind.RAW_EXIT_0))
-    yield History("a foreign word that is written over", 1, _scribbled((H,), (A, Step.DISARM), ExitKind.RETURN))
+    yield History("a foreign word while idle", 1, _scribbled((S,), (), ExitKind.RETURN))
+    yield History("a foreign word while armed", 1, _scribbled((S, A), (), ExitKind.RAW_EXIT_0))
+    yield History("a foreign word that is written over", 1, _scribbled((S,), (A, Step.DISARM), ExitKind.RETURN))
     yield History("the clean value of an earlier assignment", 1, _the_clean_value_of_an_earlier_assignment)
-    yield History("a grandchild of a child idle", 1, _grandchild((H,)))
-    yield History("a grandchild of a child armed", 1, _grandchild((H, A)))
-    yield History("a grandchild of a child holding", 1, _grandchild((H, A, T)))
-    yield History("a grandchild of a child giving", 1, _grandchild((H, A, T, G)))
+    yield History("a grandchild of a child idle", 1, _grandchild((S,)))
+    yield History("a grandchild of a child armed", 1, _grandchild((S, A)))
+    yield History("a grandchild of a child holding", 1, _grandchild((S, A, T)))
+    yield History("a grandchild of a child giving", 1, _grandchild((S, A, T, G)))
 
 
 def play(history: History, implementation: Implementation, coverage: Coverage) -> str | None:

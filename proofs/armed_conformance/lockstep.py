@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from armed_conformance import calls
 from armed_conformance.protocol import (
+    Cannot,
     Circumstance,
     Death,
     Decided,
@@ -27,19 +28,22 @@ from armed_conformance.protocol import (
     Step,
 )
 from armed_model.interpret import Instance, Size, State
-from armed_model.lifecycle import LifecycleViolation, Monitor, SlotState, Who
-from armed_model.profiles import REFERENCE, Profile
+from armed_model.lifecycle import ROWS, WALSENDER_ROWS, LifecycleViolation, Monitor, SlotState, Who
+from armed_model.profiles import REFERENCE, CleanWord, Kind, Profile
+from armed_model.profiles import Step as StartUpStep
 from armed_model.system import (
     ACTIVE,
+    ASSIGNED,
     OTHER,
     RESERVED,
+    STREAMING,
     UNUSED,
     Mode,
     Phase,
     Shutdown,
     System,
+    armed,
     clean,
-    engaged,
     failed,
     flag,
     holds,
@@ -49,6 +53,7 @@ from armed_model.system import (
     slot_of,
     status,
 )
+from armed_model.system import kind as kind_of
 from armed_model.terms import Term
 
 CHILDREN = 4
@@ -56,6 +61,9 @@ CHILDREN = 4
 
 MOST_HELD = 4
 """How many entries of the harness's resource a child holds at most."""
+
+BESIDES = 4
+"""How many children there may be besides those that have slots: auxiliary and dead-end ones."""
 
 _REAPING = {Decided.CLEAN: "reap_clean", Decided.CRASH: "reap_crash", Decided.BOOK_KEEPING: "reap_book_keeping"}
 _ORDERLY_ON_REQUEST = 1
@@ -81,10 +89,6 @@ class DoesNotReturn(Mismatch):
     """A call to the implementation did not return within `calls.LIMIT` seconds."""
 
 
-class Cannot(Exception):
-    """What would have to be ordered now is among what the implementation says it cannot do: nothing was ordered."""
-
-
 @dataclass(frozen=True, order=True)
 class Cell:
     """What a child was at its death: the unit in which coverage is counted."""
@@ -94,6 +98,7 @@ class Cell:
     failed: bool
     held: int
     exit_kind: str
+    kind: str = Kind.BACKEND.value
 
     def __str__(self) -> str:
         return f"{self.exit_kind} while {self.situation}"
@@ -102,7 +107,8 @@ class Cell:
     def situation(self) -> str:
         """The situation in words."""
         state = f"{'engaged' if self.engaged else 'idle'}{', spoilt' if self.failed else ''}"
-        return f"{self.phase}, {state}, holding {'2 or more' if self.held == 2 else self.held}"
+        who = f"{self.kind}, " * (self.kind != Kind.BACKEND.value)
+        return f"{who}{self.phase}, {state}, holding {'2 or more' if self.held == 2 else self.held}"
 
 
 @dataclass
@@ -131,30 +137,26 @@ class _Actor:
     kept: list[int] = field(default_factory=list)  # those that it will not: a take cut short, a give-back that failed
     ending_block: bool = False  # giving back has begun; the block takes nothing more
     frozen: bool = False
+    auxiliary: bool = False  # the supervisor has started it
 
 
 class Lockstep:
     """One history: an implementation, the model's state beside it, and the story so far."""
 
-    def __init__(
-        self,
-        implementation: Implementation,
-        slots: int,
-        coverage: Coverage | None = None,
-        profile: Profile = REFERENCE,
-    ) -> None:
-        """Open the implementation with `slots` slots (at most CHILDREN); where that raises, it is closed again."""
+    def __init__(self, implementation: Implementation, slots: int, coverage: Coverage | None = None) -> None:
+        """Open the implementation with `slots` slots (at most CHILDREN); where that raises, it is closed again.
+
+        It is held to the profile that it names, if it does.
+        """
         if not 1 <= slots <= CHILDREN:
             raise ValueError(f"a history has 1 to {CHILDREN} slots, not {slots}")
-        self.implementation, self.slots = implementation, slots
+        self.implementation, self.slots, self._asked_for = implementation, slots, slots
+        self.profile: Profile = getattr(implementation, "profile", REFERENCE)
         self.coverage = coverage if coverage is not None else Coverage()
         self.coverage.histories += 1
         self.story: list[str] = []
         self.orders: list[Order] = []
         self._numbers: list[int] = []  # the children, as started
-        self._instance = _instance(profile, slots)
-        self._state: State = self._instance.initial
-        self._monitor = Monitor(slots)
         self._actors: dict[int, _Actor] = {}
         self._dealt_with: tuple[Death, ...] = ()
         self._generation = 1
@@ -164,17 +166,44 @@ class Lockstep:
         self._not_ours = calls.children()
         self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
         try:
-            self._agree("open", lambda: implementation.open(slots))
+            self._open()
             self._compare({Who.SUPERVISOR})
         except BaseException:
             self.abandon()
             raise
 
+    def _open(self) -> None:
+        room = CHILDREN
+        try:
+            has = self._ask("open", lambda: self.implementation.open(self._asked_for))
+        except Refused as refused:
+            self._differ("open cannot be refused", f"it was: {refused}")
+        if has is not None and has != self.slots:
+            self._tell(f"    it has {has}")
+            self.slots, room = has, has + BESIDES
+        self._instance = _instance(self.profile, self.slots, room)
+        self._state: State = self._instance.initial
+        rows = (*ROWS, *(WALSENDER_ROWS if Kind.WALSENDER in self.profile.kinds else ()))
+        self._monitor = Monitor(self.slots, rows)
+
     # What the harness may do -----------------------------------------------------------------------------------------
 
     @property
     def children(self) -> list[int]:
-        """The living children, by number."""
+        """The living children that the harness has started, by number."""
+        return [child for child in self._living() if not self._actors[child].auxiliary]
+
+    @property
+    def dead_ends(self) -> list[int]:
+        """Those of them that are dead-end children."""
+        return [child for child in self.children if self._read(kind_of, self._actors[child]) is Kind.DEAD_END]
+
+    @property
+    def auxiliaries(self) -> list[int]:
+        """The living children that the supervisor has started of its own accord."""
+        return [child for child in self._living() if self._actors[child].auxiliary]
+
+    def _living(self) -> list[int]:
         return [child for child in self._actors if self.phase(child) is not Phase.EXITED]
 
     @property
@@ -197,22 +226,17 @@ class Lockstep:
 
     def start(self) -> int | None:
         """Start a child, legal or not; return its number, or None where it was refused, as it had to be."""
+        if self._free_number() is None:
+            raise Cannot("start: the model has no room for another child")
         self.orders.append(("start",))
         self._tell("start a child")
-        choices = [(slot, word) for slot in self._all_slots() for word in self._words()]
-        legal = [choice for choice in choices if self._can("assign", *choice)]
         try:
-            child = self._ask("start", self.implementation.start)
+            child: int | str = self._ask("start", self.implementation.start)
         except Refused as refused:
-            self._tell(f"    refused: {refused}")
-            self.coverage.refusals += 1
-            if legal and Circumstance.FORK_FAILS in self._arranged:
-                self._arranged.remove(Circumstance.FORK_FAILS)
-                self._do("assign", *legal[0])
-                self._do("fork_fails")
-            elif legal:
-                self._differ("a child can be started", f"it was refused: {refused}")
-            self._compare({Who.SUPERVISOR})
+            child = str(refused)
+        self._deal_with_what_came_first()
+        if isinstance(child, str):
+            self._refused_to_start(child)
             return None
         if Circumstance.FORK_FAILS in self._arranged:
             self._differ("the fork fails, and that is told", f"child {child} was started")
@@ -222,21 +246,71 @@ class Lockstep:
         if child not in seen.children:
             self._differ(f"child {child} is there and has a slot", "it is not among the children")
         slot = seen.children[child]
-        self._tell(f"    child {child}, in slot {slot}")
-        if not legal:
-            self._differ("no child can be started now", f"child {child} was started in slot {slot}")
-        word = next((word for word in self._words() if self._can("assign", slot, word)), None)
-        if word is None:
-            why = self._why_not("assign", slot, self._words()[-1])
-            self._differ(f"slot {slot} cannot be given out: {why}", "it was")
-        model = next(number for number in range(1, CHILDREN + 1) if self._can_be_forked(number))
-        self._actors[child] = _Actor(model)
+        self._tell(f"    child {child}, " + (f"in slot {slot}" if slot else "a dead-end child"))
         self._numbers.append(child)
-        self._do("assign", slot, word)
-        for action in ("fork", "ask", "check"):  # a child is told nothing before it has asked and checked
-            self._do(action, model)
+        actor = self._actors[child] = _Actor(self._free_number() or 0)
+        if slot == 0:
+            if not self._can("fork_dead_end", actor.model):
+                why = self._why_not("fork_dead_end", actor.model)
+                self._differ(f"no dead-end child is started: {why}", f"child {child} is one")
+            self._do("fork_dead_end", actor.model)
+        else:
+            self._assigned(child, slot)
+            self._do("fork", actor.model)
+        for action in self._before_serving() if slot or not self.profile.engages_once else ():
+            self._do(action, actor.model)
         self._compare({Who.SUPERVISOR})
         return child
+
+    def _refused_to_start(self, why: str) -> None:
+        self._tell(f"    refused: {why}")
+        self.coverage.refusals += 1
+        legal = self._assignments()
+        if legal and Circumstance.FORK_FAILS in self._arranged:
+            self._arranged.remove(Circumstance.FORK_FAILS)
+            self._do("assign", *legal[0])
+            self._do("fork_fails")
+        elif legal:
+            self._differ("a child can be started", f"it was refused: {why}")
+        self._compare({Who.SUPERVISOR})
+
+    def _assigned(self, child: int, slot: int) -> None:
+        """Let a slot be given out, which the implementation has chosen."""
+        legal = self._assignments()
+        if not legal:
+            self._differ("no child can be started now", f"child {child} was started in slot {slot}")
+        choice = next((choice for choice in legal if choice[0] == slot), None)
+        if choice is None:
+            why = self._why_not("assign", *self._choices(slot)[-1]) if slot in self._all_slots() else "there is none"
+            self._differ(f"slot {slot} cannot be given out: {why}", "it was")
+        self._do("assign", *choice)
+
+    def _choices(self, slot: int) -> list[tuple[int, ...]]:
+        """What `assign` may be asked with this slot: with each word, where words are fresh."""
+        if self.profile.clean_word is CleanWord.CONSTANT:
+            return [(slot,)]
+        return [(slot, word) for word in self._instance.words if word >= len(RESERVED)]
+
+    def _assignments(self) -> list[tuple[int, ...]]:
+        choices = [choice for slot in self._all_slots() for choice in self._choices(slot)]
+        return [choice for choice in choices if self._can("assign", *choice)]
+
+    def _deal_with_what_came_first(self) -> None:
+        """Account for what an implementation has dealt with before it did what it was told."""
+        if len(self._look().deaths) > len(self._dealt_with):
+            self._deal_with_deaths()
+        if (number := self._look().generation) != self._generation and not self._look().stopped:
+            self._tell(f"    a new generation: {number}")
+            self._expect_generation(number)
+        self._account_for_auxiliaries(self._look())
+
+    def _before_serving(self) -> list[str]:
+        """The start-up steps that a child has behind it when it can be told something: in them it is told nothing."""
+        return [step.value for step in self.profile.start if step in (StartUpStep.ASK, StartUpStep.CHECK)]
+
+    def _to_serve(self) -> list[str]:
+        """The start-up steps that SERVE takes."""
+        return [step.value for step in self.profile.start if step.value not in self._before_serving()]
 
     def step(self, child: int, step: Step) -> None:
         """Have a living child take a step, legal or not; what the model forbids must be refused and change nothing.
@@ -249,10 +323,10 @@ class Lockstep:
         self._needs(step)
         if step in _GIVE_FAILURES and len(actor.held) == 1 and self.phase(child) is Phase.LEAVING:
             self._needs(Step.DISARM)  # the exit path will be through
-        self._tell(f"child {child}: {step.value}")
         action, arguments = self._action(actor, step)
         legal = action is None or self._can(action, *arguments)
         before = self._look().resource.get(child, frozenset())
+        self._tell(f"child {child}: {step.value}")
         try:
             self._ask(step.value, lambda: self.implementation.step(child, step))
         except Refused as refused:
@@ -260,7 +334,7 @@ class Lockstep:
             self.coverage.refusals += 1
             if legal:
                 self._differ(f"{step.value} is legal here", f"it was refused: {refused}")
-            if step is Step.DISARM and self._read(engaged, actor):
+            if step is Step.DISARM and self._read(armed, actor):
                 actor.ending_block = True  # it has ended, and the switch stays armed
             self._compare({Who.CHILD})
             return
@@ -271,6 +345,11 @@ class Lockstep:
             self._do(action, *arguments)
         by = {Who.CHILD}
         match step:
+            case Step.SERVE | Step.STREAM:
+                for further in self._to_serve()[1:]:
+                    self._do(further, actor.model)
+                if step is Step.STREAM:
+                    self._do("stream", actor.model)
             case Step.SCRIBBLE:
                 by = {Who.ENVIRONMENT}
             case Step.FREEZE:
@@ -300,8 +379,25 @@ class Lockstep:
             kind = ExitKind.RAW_EXIT_0
         self._needs(kind)
         self._tell(f"child {child}: ends by {kind}")
-        self._cover(child, kind)
+        self._end(child, kind)
+
+    def end_auxiliary(self, which: int, kind: ExitKind) -> None:
+        """Have a child end that the supervisor has started: of those that there are the one numbered `which`, from 1.
+
+        Raises Cannot if there is none, or it cannot end so.
+        """
+        self.orders.append(("end_auxiliary", which, kind.name))
+        self._needs(kind)
+        if len(self.auxiliaries) < which:
+            raise Cannot(f"end auxiliary child {which}: there is none")
+        child = self.auxiliaries[which - 1]
+        self._tell(f"auxiliary child {child}: ends by {kind}")
+        self._end(child, kind)
+
+    def _end(self, child: int, kind: ExitKind) -> None:
+        actor = self._actors[child]
         self._agree("end", lambda: self.implementation.end(child, kind))
+        self._cover(child, kind)
         if kind.exit.orderly:
             self._leave_in_the_orderly_way(actor, kind.exit.status)
         else:
@@ -370,6 +466,9 @@ class Lockstep:
                 return make()
         except (Refused, Mismatch):
             raise
+        except Cannot as reason:
+            self._tell(f"    not done, it cannot: {reason}")
+            raise
         except calls.TookTooLong:
             self._differ(f"{call} returns", f"it did not return within {calls.LIMIT:g} s", DoesNotReturn)
         except Exception as error:
@@ -399,8 +498,8 @@ class Lockstep:
         return seen
 
     def _needs(self, what: Possible) -> None:
-        """Raise Cannot for what the implementation has said it cannot do."""
-        if what in self.implementation.cannot:
+        """Raise Cannot for what the implementation has said it cannot do, or its profile does not have."""
+        if what in self.implementation.cannot or (what is Step.STREAM and Kind.WALSENDER not in self.profile.kinds):
             raise Cannot(str(what))
 
     # What follows ----------------------------------------------------------------------------------------------------
@@ -422,11 +521,12 @@ class Lockstep:
         expected = self._read(status, actor)
         if death.decided is Decided.BOOK_KEEPING and self._mode() is Mode.RUNNING:
             self._lose_patience()
-        if expected != death.status:
+        if death.status is not None and expected != death.status:
             self._differ(f"child {death.child} ended with status {expected}", f"status {death.status} was reported")
-        reaping = _REAPING[death.decided]
+        suffix = "" if self._read(slot_of, actor) else "_without_a_slot"
+        reaping = _REAPING[death.decided] + suffix
         if not self._can(reaping, actor.model):
-            allowed = [made.value for made, action in _REAPING.items() if self._can(action, actor.model)]
+            allowed = [made.value for made, action in _REAPING.items() if self._can(action + suffix, actor.model)]
             self._differ(
                 f"the decision about child {death.child} is: {' or '.join(allowed)} ({self._describe(actor)})",
                 f"it was: {death.decided.value}",
@@ -441,16 +541,18 @@ class Lockstep:
 
     def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
         """Account for a child that the harness did not end: killed, or asked to leave by a shutdown."""
-        if death.status < 0:
+        if death.status is None or death.status not in (0, 1):
             if not self._can("kill", actor.model):
                 self._lose_patience()
             if not self._can("kill", actor.model):
                 self._differ(f"child {death.child} lives, and nobody ended it", f"it ended with status {death.status}")
             self._do("kill", actor.model)
-            self._state = self._with_status(actor.model, death.status)
+            if death.status is not None:
+                self._state = self._with_status(actor.model, death.status)
         elif self._is_shutting_down():
             was_leaving = self._read(phase, actor) is Phase.LEAVING  # then its own status may have come first
-            self._leave_in_the_orderly_way(actor, 0 if was_leaving and death.status == 0 else _ORDERLY_ON_REQUEST)
+            says_0 = actor.auxiliary or (was_leaving and death.status == 0)
+            self._leave_in_the_orderly_way(actor, 0 if says_0 else _ORDERLY_ON_REQUEST)
         else:
             self._differ(f"child {death.child} lives, and nobody asked it to leave", f"status {death.status}")
 
@@ -458,7 +560,7 @@ class Lockstep:
         """Go the exit path in the model: leave, give everything back that can be, disarm unless spoilt, exit."""
         if self._read(phase, actor) is not Phase.LEAVING:
             self._do("leave", actor.model)
-        if actor.held and not actor.kept:
+        if self._can("give", actor.model) and not actor.kept:
             self._do("give", actor.model)
         actor.held.clear()
         if self._can("disarm", actor.model):
@@ -494,8 +596,10 @@ class Lockstep:
         The end of a block gives back before it disarms, and a child cannot be stopped in the middle of an exit path
         that has nothing left to give back.
         """
-        if self._read(phase, actor) is Phase.CHECKED and step is Step.SCRIBBLE:
-            return Step.HOOK
+        if step is Step.SCRIBBLE and (self._read(phase, actor) is Phase.CHECKED or not self._read(slot_of, actor)):
+            return Step.SERVE
+        if step is Step.STREAM and self._read(phase, actor) is Phase.SERVING:
+            return Step.SERVE
         if len(actor.held + actor.kept) == MOST_HELD and step in (Step.TAKE, Step.TAKE_FAILS_LATE):
             step = Step.GIVE
         if (actor.ending_block and step in _NEEDS_AN_OPEN_BLOCK) or (step is Step.LEAVE and not actor.held):
@@ -511,6 +615,8 @@ class Lockstep:
         child = actor.model
         last = len(actor.held + actor.kept) == 1
         match step:
+            case Step.SERVE | Step.STREAM:
+                return self._to_serve()[0], (child,)
             case Step.GIVE:
                 return ("give", (child,)) if last else (None, ())
             case Step.GIVE_FAILS_LATE:
@@ -535,6 +641,10 @@ class Lockstep:
         """
         taken, given = sorted(after - before), sorted(before - after)
         match step:
+            case Step.SERVE | Step.STREAM if StartUpStep.TAKE in self.profile.start:
+                if len(taken) != 1 or given:
+                    self._differ(f"{step.value} takes one thing", f"taken: {taken}, given back: {given}")
+                actor.held.extend(taken)
             case Step.TAKE | Step.TAKE_FAILS_LATE:
                 if len(taken) != 1 or given:
                     self._differ(f"{step.value} takes one entry", f"taken: {taken}, given back: {given}")
@@ -558,6 +668,9 @@ class Lockstep:
         seen = self._look()
         if seen.stopped:
             self._differ("the supervisor has not stopped: nobody asked it to", "it says that it has")
+        self._account_for_auxiliaries(seen)
+        if self.profile.engages_once and Who.SUPERVISOR in by:
+            by = {*by, Who.CHILD}  # whom it has started has armed by now
         if unknown := set(seen.flags) - set(self._all_slots()):
             self._differ(f"the slots are 1 to {self.slots}", f"there is a flag of slot {min(unknown, key=str)}")
         for slot in self._all_slots():
@@ -568,7 +681,7 @@ class Lockstep:
             if state is not expected:
                 self._differ(f"slot {slot} is {expected.value}", f"it is {state.value}")
             try:
-                self._monitor.see(slot, state, by)
+                self._monitor.see(slot, state, by, at_most=_ROWS_AT_ONCE if self.profile.engages_once else 1)
             except LifecycleViolation as violation:
                 self._differ("every change of a flag is a row of the lifecycle", str(violation))
         for child, actor in self._actors.items():
@@ -581,14 +694,34 @@ class Lockstep:
         if extra := set(seen.children) - set(self._actors):
             self._differ("a reaped child is gone", f"child {min(extra)} is still there")
 
+    def _account_for_auxiliaries(self, seen: Observation) -> None:
+        """Let the model's supervisor start the auxiliary children that it is seen to have started."""
+        for child in sorted((seen.auxiliary & seen.children.keys()) - self._actors.keys()):
+            model, slot = self._free_number(), seen.children[child]
+            if model is None:
+                self._differ(f"there are at most {self._instance.size.children} children", f"child {child} is one more")
+            self._tell(f"    auxiliary child {child} has begun" + (f", in slot {slot}" if slot else ""))
+            self._actors[child] = _Actor(model, held=sorted(seen.resource.get(child, ())), auxiliary=True)
+            if slot:
+                self._do("assign_auxiliary", slot)
+                self._do("fork", model)
+                for action in self._to_serve():
+                    self._do(action, model)
+            else:
+                self._do("fork_auxiliary", model)
+                self._do("take_without_a_slot", model)
+
     def _flag(self, slot: int) -> SlotState:
         word = self._instance.read(self._state, flag, slot)
         if word == UNUSED.number:
             return SlotState.UNUSED
         if word == ACTIVE.number:
             return SlotState.ACTIVE
-        is_clean = word == self._instance.read(self._state, clean, slot)
-        return SlotState.ASSIGNED if is_clean else SlotState.FOREIGN
+        if word == STREAMING.number and Kind.WALSENDER in self.profile.kinds:
+            return SlotState.WALSENDER
+        is_constant = self.profile.clean_word is CleanWord.CONSTANT
+        clean_word = ASSIGNED.number if is_constant else self._instance.read(self._state, clean, slot)
+        return SlotState.ASSIGNED if word == clean_word else SlotState.FOREIGN
 
     # The model -------------------------------------------------------------------------------------------------------
 
@@ -615,8 +748,10 @@ class Lockstep:
     def _why_not(self, action: str, *arguments: int) -> str:
         return self._instance.why_not(self._state, action, *arguments)
 
-    def _can_be_forked(self, number: int) -> bool:
-        return self._instance.read(self._state, phase, number) is Phase.NONE
+    def _free_number(self) -> int | None:
+        """A child of the model that is not there."""
+        numbers = range(1, self._instance.size.children + 1)
+        return next((each for each in numbers if self._instance.read(self._state, phase, each) is Phase.NONE), None)
 
     def _mode(self) -> Mode:
         found: Mode = self._instance.read(self._state, mode)
@@ -631,9 +766,6 @@ class Lockstep:
     def _all_slots(self) -> range:
         return range(1, self.slots + 1)
 
-    def _words(self) -> list[int]:
-        return [word for word in self._instance.words if word >= len(RESERVED)]
-
     def _describe(self, actor: _Actor) -> str:
         slot = self._read(slot_of, actor)
         number = self._read(status, actor)
@@ -643,12 +775,13 @@ class Lockstep:
 
     def _cover(self, child: int, kind: ExitKind) -> None:
         actor = self._actors[child]
-        is_engaged = self._read(engaged, actor)
+        is_engaged = self._read(armed, actor)
         held = min(len(actor.held + actor.kept), 2)
         name = str(kind)
         self.coverage.deaths[name] += 1
         self.coverage.armed_deaths += is_engaged
-        cell = Cell(self.phase(child).value, is_engaged, self._read(failed, actor), held, name)
+        of_kind: Kind = self._read(kind_of, actor)
+        cell = Cell(self.phase(child).value, is_engaged, self._read(failed, actor), held, name, of_kind.value)
         self.coverage.cells[cell] += 1
 
     def _tell(self, line: str) -> None:
@@ -675,7 +808,7 @@ class Lockstep:
         mismatch = kind(
             f"implementation and model disagree\n{story}\n  the model says: {allowed}\n  what was seen:  {seen}"
         )
-        mismatch.slots, mismatch.orders = self.slots, tuple(self.orders)
+        mismatch.slots, mismatch.orders = self._asked_for, tuple(self.orders)
         raise mismatch
 
 
@@ -691,13 +824,14 @@ _NEEDS_AN_OPEN_BLOCK = frozenset(
         Step.LEAVE,
     }
 )
-_INSTANCES: dict[tuple[str, int], Instance] = {}
+_ROWS_AT_ONCE = 4
+"""How many rows of the lifecycle may lie between two looks at a flag, where children arm on their way."""
+_INSTANCES: dict[tuple[str, int, int], Instance] = {}
 
 
-def _instance(profile: Profile, slots: int) -> Instance:
+def _instance(profile: Profile, slots: int, room: int) -> Instance:
     """Compile the model once for each number of slots: compiling takes longer than a history."""
-    key = (profile.name, slots)
+    key = (profile.name, slots, room)
     if key not in _INSTANCES:
-        _INSTANCES[key] = Instance(System(profile, "+stray"), Size(slots, CHILDREN))
+        _INSTANCES[key] = Instance(System(profile, "+stray"), Size(slots, room))
     return _INSTANCES[key]
-

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from armed_conformance.lockstep import CHILDREN, Cannot, Coverage, DoesNotReturn, Lockstep
-from armed_conformance.protocol import ExitKind, Implementation, Step
+from armed_conformance.histories import OF_AUXILIARIES, profile_of
+from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep
+from armed_conformance.protocol import Cannot, ExitKind, Implementation, Step
+from armed_model.profiles import Kind
 
 STEPS = 30
 """How many rules a history has at most."""
 
 _WHO = st.integers(0, CHILDREN - 1)
 _CRASHES = st.sampled_from([ExitKind.RAW_EXIT_0, ExitKind.RAW_EXIT_1])
-_LIFE = (Step.HOOK, Step.ARM, Step.TAKE, Step.TAKE, Step.GIVE, Step.GIVE, Step.DISARM)
+_LIFE = (Step.SERVE, Step.ARM, Step.TAKE, Step.TAKE, Step.GIVE, Step.GIVE, Step.DISARM)
 
 
 class _Ended(BaseException):
@@ -42,8 +44,11 @@ def machine_for(
 
     `on_history` is called after each history. For a pytest suite: `TestMine = machine_for(Mine, Coverage()).TestCase`.
     """
-    cannot = make().cannot
-    steps = st.sampled_from([step for step in Step if step not in cannot] or list(Step))
+    implementation = make()
+    cannot = implementation.cannot
+    streams = Kind.WALSENDER in profile_of(implementation).kinds
+    expressible = [step for step in Step if step not in cannot and (streams or step is not Step.STREAM)]
+    steps = st.sampled_from(expressible or list(Step))
     possible = [kind for kind in ExitKind if kind not in cannot]
     halves = [kind for kind in possible if kind.exit.orderly], [kind for kind in possible if not kind.exit.orderly]
     kinds = st.one_of([st.sampled_from(half) for half in halves if half])  # half of all deaths are raw
@@ -84,10 +89,14 @@ def machine_for(
         @rule(who=_WHO, kind=_CRASHES)
         def crash(self, who: int, kind: ExitKind) -> None:
             """Somebody leaves while armed, and the supervisor looks: so that a history sees several generations."""
-            for step in (Step.HOOK, Step.ARM):
+            for step in (Step.SERVE, Step.ARM):
                 self.step(who, step)
             self.end(who, kind)
             self.supervise()
+
+        @rule(which=_WHO, kind=kinds)
+        def end_auxiliary(self, which: int, kind: ExitKind) -> None:
+            self._try(lambda lockstep: _end_an_auxiliary(lockstep, which, kind))
 
         @rule()
         def supervise(self) -> None:
@@ -132,6 +141,14 @@ def _with_somebody(lockstep: Lockstep, who: int, act: Callable[[int], None]) -> 
 def _end_somebody(lockstep: Lockstep, who: int, kind: ExitKind) -> None:
     if children := lockstep.children:
         lockstep.end(children[who % len(children)], kind)
+    else:
+        lockstep.start()
+
+
+def _end_an_auxiliary(lockstep: Lockstep, which: int, kind: ExitKind) -> None:
+    """End a child that the supervisor has started, as it can be; start one of one's own where there is none."""
+    if (count := len(lockstep.auxiliaries)) and kind in OF_AUXILIARIES:
+        lockstep.end_auxiliary(1 + which % count, kind)
     else:
         lockstep.start()
 

@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from armed_model.lifecycle import SlotState
+from armed_model.profiles import Profile
 
 
 class Step(enum.Enum):
     """What a living child can be told to do. The name is that of the model's action where it has one."""
 
-    HOOK = "hook"
+    SERVE = "serve"
+    """Go through what is left of the start-up, to its own code. In `reference`: register the exit path. In PostgreSQL's
+    profiles, to take and to arm is part of it."""
+    STREAM = "stream"
+    """The same, and then turn to sending the write-ahead log (PostgreSQL's walsender)."""
     ARM = "arm"
     TAKE = "take"
     TAKE_REFUSED = "take_refused"
@@ -111,7 +116,8 @@ class Death:
     """One death that the supervisor has dealt with: whose, with which status, and what was made of it."""
 
     child: int
-    status: int
+    status: int | None
+    """None where nobody can tell: whom the supervisor ends, PostgreSQL does not always say how."""
     decided: Decided
 
 
@@ -122,7 +128,9 @@ class Observation:
     flags: Mapping[int, SlotState]
     """slot -> what it holds: every slot, as long as the supervisor has not stopped."""
     children: Mapping[int, int] = field(default_factory=dict)
-    """child -> its slot; those not reaped yet."""
+    """child -> its slot, 0 where it has none; those not reaped yet. A dead-end child has none."""
+    auxiliary: frozenset[int] = frozenset()
+    """Those of them that the supervisor has started of its own accord."""
     deaths: tuple[Death, ...] = ()
     generation: int = 1
     resource: Mapping[int, frozenset[int]] = field(default_factory=dict)
@@ -132,6 +140,10 @@ class Observation:
 
 class Refused(Exception):
     """The implementation refused a step, or to start a child."""
+
+
+class Cannot(Exception):
+    """What was ordered cannot be expressed, ever or just now: nothing was ordered, and nothing has changed."""
 
 
 class Implementation(Protocol):
@@ -148,17 +160,30 @@ class Implementation(Protocol):
         They are never ordered, and the report names them, and all that is not looked at for that reason.
         """
 
-    def open(self, slots: int) -> None:
-        """Start the supervisor with so many slots."""
+    @property
+    def profile(self) -> Profile:
+        """The profile that it is held to. Need not be there: without it, that is `reference`."""
+
+    def open(self, slots: int) -> int | None:
+        """Start the supervisor with so many slots. Where it cannot have so few, return how many it has."""
 
     def start(self) -> int:
-        """Start a child and return its number; it stands before its exit path. Raises Refused."""
+        """Start a child and return its number; it stands before SERVE, or is a dead-end child. Raises Refused, Cannot.
+
+        Deaths may be dealt with before.
+        """
 
     def step(self, child: int, step: Step) -> None:
-        """Have a living child take a step, and return when it is taken. Raises Refused; then nothing has changed."""
+        """Have a living child take a step, and return when it is taken.
+
+        Raises Refused and Cannot; then nothing has changed.
+        """
 
     def end(self, child: int, kind: ExitKind) -> None:
-        """Have a living child end, and return when it is dead. The supervisor may not have noticed yet."""
+        """Have a living child end, and return when it is dead. The supervisor may not have noticed yet.
+
+        Raises Cannot.
+        """
 
     def arrange(self, circumstance: Circumstance) -> None:
         """Arrange for what comes next. Not called, and need not be there, where none can be arranged."""

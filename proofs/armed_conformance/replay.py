@@ -1,9 +1,10 @@
 """A history as a file: what the harness ordered, to be done again, on the same implementation or on another.
 
     {"format": "armed history 1", "slots": 2,
-     "orders": [["start"], ["step", 1, "hook"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]}
+     "orders": [["start"], ["step", 1, "serve"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]}
 
-An order is a method of `Lockstep`; then the number of a child, counted from 1 as they were started; then what of it:
+An order is a method of `Lockstep`; then the number of a child, counted from 1 as they were started (an auxiliary one's,
+among those that are there); then what of it:
 the value of a `Step` or of a `Circumstance`, the name of an `ExitKind`. An orderly shutdown and the end of everything
 follow the last order, if it is not ["stop"].
 """
@@ -19,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from armed_conformance.histories import History, play
-from armed_conformance.lockstep import CHILDREN, Cannot, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
-from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
+from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
+from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, Step
 
 FORMAT: Final = "armed history 1"
 
@@ -75,6 +76,7 @@ _CHOICES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "arrange": (tuple(each.value for each in Circumstance),),
     "step": ((), tuple(each.value for each in Step)),
     "end": ((), tuple(each.name for each in ExitKind)),
+    "end_auxiliary": ((), tuple(each.name for each in ExitKind)),
 }
 """Order -> what may follow in each place; an empty one stands for a child's number."""
 
@@ -109,5 +111,7 @@ def follow(lockstep: Lockstep, orders: list[Order]) -> None:
                     lockstep.arrange(Circumstance(circumstance))
                 case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
                     lockstep.step(child, Step(step))
+                case ("end_auxiliary", int(which), str(kind)):
+                    lockstep.end_auxiliary(which, ExitKind[kind])
                 case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
                     lockstep.end(child, ExitKind[kind])

@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
-from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, stories
+from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, profile_of, stories
 from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
@@ -19,6 +20,8 @@ from armed_conformance.replay import shrink
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork, "armed:spawn": ArmedSpawn}
 """The implementations that come with the kit, by the name that the command line takes."""
+POSTGRES = "postgres:"
+"""What stands before the directory of a PostgreSQL server's programs in the name of a target."""
 
 
 _CALLS = ("open", "start", "step", "end", "supervise", "stop_supervisor", "observe", "close")
@@ -127,6 +130,8 @@ def find(target: str) -> Callable[[], Implementation]:
     """
     if target in ADAPTERS:
         return ADAPTERS[target]
+    if target.startswith(POSTGRES):
+        return _postgres(target)
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise _unknown(target, "that is no name of this form")
     module, _, name = target.partition(":")
@@ -138,6 +143,20 @@ def find(target: str) -> Callable[[], Implementation]:
         raise _unknown(target, f"{module} has no class {name}")
     _check(target, made)
     return made
+
+
+def _postgres(target: str) -> Callable[[], Implementation]:
+    try:
+        from armed_conformance.adapters.postgres import Postgres
+        from armed_conformance.postgres.cluster import NoServer, profile_of
+    except ImportError as error:
+        raise UnknownTarget(f"{target} needs {error.name}; do: pip install 'armed[postgres]'") from None
+    bindir = target.removeprefix(POSTGRES)
+    try:
+        profile_of(bindir)
+    except NoServer as error:
+        raise UnknownTarget(str(error)) from None
+    return partial(Postgres, bindir)
 
 
 def _check(target: str, made: Callable[[], Any]) -> None:
@@ -173,7 +192,10 @@ def replay(target: str, history: History) -> Replay:
 
 def _unknown(target: str, why: str) -> UnknownTarget:
     why = " ".join(why.split())
-    return UnknownTarget(f"no implementation {target!r} ({why}): give {', '.join(ADAPTERS)}, or package.module:Class")
+    return UnknownTarget(
+        f"no implementation {target!r} ({why}): give {', '.join(ADAPTERS)}, "
+        f"{POSTGRES}BINDIR, or package.module:Class"
+    )
 
 
 def conform(
@@ -195,8 +217,9 @@ def conform(
     report.cannot = sorted(str(each) for each in implementation.cannot)
     wanted = cells_wanted(implementation)
     report.wanted = len(wanted)
-    report.left_out = sorted(set(cells()) - wanted)
-    directed = [*stories(), *deaths()]
+    profile = profile_of(implementation)
+    report.left_out = sorted(set(cells(profile)) - wanted)
+    directed = [*stories(profile), *deaths(profile)]
     name = ""
     taken: set[str] = set()
     try:

@@ -16,7 +16,7 @@ from armed_conformance.protocol import Circumstance, Decided, ExitKind, Refused,
 from armed_model.lifecycle import SlotState
 from armed_model.system import OTHER
 
-H, A, T, G, D = Step.HOOK, Step.ARM, Step.TAKE, Step.GIVE, Step.DISARM
+S, A, T, G, D = Step.SERVE, Step.ARM, Step.TAKE, Step.GIVE, Step.DISARM
 
 
 def difference(implementation, story, slots=2):
@@ -55,14 +55,14 @@ def one_child(*way):
 
 
 def two_children(lockstep):
-    walk(lockstep, lockstep.start(), H, A, T)
-    walk(lockstep, lockstep.start(), H)
+    walk(lockstep, lockstep.start(), S, A, T)
+    walk(lockstep, lockstep.start(), S)
 
 
 def stuck_in_recovery(lockstep):
     stuck, one = lockstep.start(), lockstep.start()
-    walk(lockstep, stuck, H, Step.FREEZE)
-    walk(lockstep, one, H, A)
+    walk(lockstep, stuck, S, Step.FREEZE)
+    walk(lockstep, one, S, A)
     lockstep.end(one, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
 
@@ -72,7 +72,7 @@ def stuck_in_recovery(lockstep):
 
 def test_a_take_that_takes_two_things():
     twice = lying(resource=lambda it, seen: {c: held | {99} if held else held for c, held in seen.resource.items()})
-    assert difference(twice, one_child(H, A, T)) == "take takes one entry"
+    assert difference(twice, one_child(S, A, T)) == "take takes one entry"
 
 
 def test_a_give_back_of_the_wrong_thing():
@@ -86,7 +86,7 @@ def test_a_give_back_of_the_wrong_thing():
             crossed = {c: rest if self.most == 2 and len(held) == 1 else held for c, held in seen.resource.items()}
             return replace(seen, resource=crossed)
 
-    assert difference(Crossed(), one_child(H, A, T, T, G)) == "give gives back [1]"
+    assert difference(Crossed(), one_child(S, A, T, T, G)) == "give gives back [1]"
 
 
 def test_a_refused_take_that_leaves_something_held():
@@ -101,7 +101,7 @@ def test_a_refused_take_that_leaves_something_held():
             seen = super().observe()
             return replace(seen, resource={child: held | self.leaked for child, held in seen.resource.items()})
 
-    assert difference(Leaks(), one_child(H, A, T, Step.TAKE_REFUSED)) == "take_refused changes nothing held"
+    assert difference(Leaks(), one_child(S, A, T, Step.TAKE_REFUSED)) == "take_refused changes nothing held"
 
 
 def test_what_somebody_holds_vanishes_while_another_acts():
@@ -117,11 +117,11 @@ def test_a_reaped_child_that_is_still_shown():
         it.ever = {**getattr(it, "ever", {}), **seen.children}
         return it.ever
 
-    assert difference(lying(children=every_child_ever), one_child(H)) == "a reaped child is gone"
+    assert difference(lying(children=every_child_ever), one_child(S)) == "a reaped child is gone"
 
 
 def test_a_new_child_that_is_not_shown():
-    assert difference(lying(children=lambda it, seen: {}), one_child(H)) == "child 1 is there and has a slot"
+    assert difference(lying(children=lambda it, seen: {}), one_child(S)) == "child 1 is there and has a slot"
 
 
 def test_two_children_that_change_places():
@@ -149,14 +149,14 @@ def test_an_observation_that_is_none():
         def observe(self):
             return vars(super().observe())
 
-    assert difference(Blind(), one_child(H)) == "observe returns an Observation"
+    assert difference(Blind(), one_child(S)) == "observe returns an Observation"
 
 
 def test_a_flag_that_says_something_else():
     def never_active(it, seen):
         return {slot: SlotState.ASSIGNED if flag is SlotState.ACTIVE else flag for slot, flag in seen.flags.items()}
 
-    assert difference(lying(flags=never_active), one_child(H, A)) == "slot 1 is active"
+    assert difference(lying(flags=never_active), one_child(S, A)) == "slot 1 is active"
 
 
 def test_a_change_of_a_flag_that_is_no_row_of_the_lifecycle(monkeypatch):
@@ -175,7 +175,7 @@ def test_a_change_of_a_flag_that_is_no_row_of_the_lifecycle(monkeypatch):
                 super().step(child, Step.SCRIBBLE)
 
     monkeypatch.setattr(Lockstep, "_do", do_wrong)
-    assert difference(Scribbles(), one_child(H, A)) == "every change of a flag is a row of the lifecycle"
+    assert difference(Scribbles(), one_child(S, A)) == "every change of a flag is a row of the lifecycle"
 
 
 # --- What is refused, and what is not --------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_a_legal_step_that_is_refused():
                 raise Refused("not today")
             super().step(child, step)
 
-    assert difference(Refuses(), one_child(H, A)) == "arm is legal here"
+    assert difference(Refuses(), one_child(S, A)) == "arm is legal here"
 
 
 def test_an_illegal_step_that_is_done():
@@ -197,7 +197,7 @@ def test_an_illegal_step_that_is_done():
             with suppress(Refused):
                 super().step(child, step)
 
-    assert difference(Obliges(), one_child(H, A, A)).startswith("arm must be refused: ")
+    assert difference(Obliges(), one_child(S, A, A)).startswith("arm must be refused: ")
 
 
 def test_a_start_that_is_refused_though_a_slot_is_free():
@@ -252,19 +252,19 @@ def told(change):
 
 def test_a_status_that_is_not_the_one_with_which_the_child_ended():
     always_0 = told(lambda death: replace(death, status=0 if death.status == 1 else death.status))
-    assert difference(always_0, one_child(H)) == "child 1 ended with status 1"
+    assert difference(always_0, one_child(S)) == "child 1 ended with status 1"
 
 
 def test_a_decision_that_is_wrong():
     wrong = told(lambda death: replace(death, decided=Decided.CLEAN))
-    assert difference(wrong, one_child(H, A)).startswith("the decision about child 1 is: crash (")
+    assert difference(wrong, one_child(S, A)).startswith("the decision about child 1 is: crash (")
 
 
 def test_a_crash_while_closing_that_is_hushed_up():
     hushed = told(lambda death: replace(death, decided=Decided.BOOK_KEEPING))
 
     def story(lockstep):
-        walk(lockstep, lockstep.start(), H, A, Step.TAKE_FAILS)
+        walk(lockstep, lockstep.start(), S, A, Step.TAKE_FAILS)
         lockstep.stop()
 
     assert difference(hushed, story).startswith("the decision about child 1 is: crash (")
@@ -272,7 +272,7 @@ def test_a_crash_while_closing_that_is_hushed_up():
 
 def test_a_child_that_is_reaped_twice():
     twice = lying(deaths=lambda it, seen: tuple(death for death in seen.deaths for _ in range(2)))
-    assert difference(twice, one_child(H)) == "each child is reaped once"
+    assert difference(twice, one_child(S)) == "each child is reaped once"
 
 
 def test_a_dead_child_that_is_not_reaped():
@@ -280,7 +280,7 @@ def test_a_dead_child_that_is_not_reaped():
         def supervise(self):
             pass
 
-    assert difference(Waits(), one_child(H)) == "every dead child is reaped"
+    assert difference(Waits(), one_child(S)) == "every dead child is reaped"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_child_that_the_supervisor_ends_for_no_reason(number, said):
             super().supervise()
 
     def story(lockstep):
-        walk(lockstep, lockstep.start(), H)
+        walk(lockstep, lockstep.start(), S)
         lockstep.supervise()
 
     assert difference(Ends(), story) == said
@@ -314,12 +314,12 @@ def test_a_shutdown_that_does_not_tell_of_a_death():
 
 def test_a_recovery_that_comes_to_no_end():
     first = lying(generation=lambda it, seen: 1)
-    assert difference(first, one_child(H, A)) == "nothing holds the recovery up: there is a new generation"
+    assert difference(first, one_child(S, A)) == "nothing holds the recovery up: there is a new generation"
 
 
 def test_a_generation_that_is_left_out():
     skips = lying(generation=lambda it, seen: 2 * seen.generation - 1)
-    assert difference(skips, one_child(H, A)) == "the next generation is 2"
+    assert difference(skips, one_child(S, A)) == "the next generation is 2"
 
 
 def test_a_generation_that_begins_under_the_feet_of_a_child():
@@ -329,7 +329,7 @@ def test_a_generation_that_begins_under_the_feet_of_a_child():
 
 def without_a_generation(lockstep):
     child = lockstep.start()
-    walk(lockstep, child, H, A)
+    walk(lockstep, child, S, A)
     lockstep.arrange(Circumstance.STARTUP_FAILS)
     lockstep.end(child, ExitKind.RAW_EXIT_0)
     lockstep.supervise()

@@ -232,7 +232,7 @@ def test_a_child_that_the_harness_had_before_is_not_taken_for_one_that_is_left()
 # --- What it cannot do -----------------------------------------------------------------------------------------------
 
 CANNOT = {
-    "the hook": {Step.HOOK},
+    "the hook": {Step.SERVE},
     "arming": {Step.ARM, Step.DISARM},
     "taking": {step for step in Step if "take" in step.value or "give" in step.value},
     "failing": {step for step in Step if "fails" in step.value} | {Step.TAKE_REFUSED},

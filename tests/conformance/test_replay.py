@@ -22,7 +22,7 @@ planted = importlib.util.module_from_spec(_spec)
 sys.modules["planted"] = planted
 _spec.loader.exec_module(planted)
 
-SHORTEST = [["start"], ["step", 1, "hook"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]
+SHORTEST = [["start"], ["step", 1, "serve"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]
 
 
 def written(folder, slots=1, orders=SHORTEST, form=replay.FORMAT):
@@ -63,7 +63,7 @@ def test_what_is_ordered_is_written_down_and_followed(history):
 
 
 def test_children_are_known_by_their_order_not_by_what_the_implementation_calls_them(tmp_path):
-    history = replay.load(written(tmp_path, orders=[*SHORTEST, ["start"], ["step", 2, "hook"], ["end", 1, "RETURN"]]))
+    history = replay.load(written(tmp_path, orders=[*SHORTEST, ["start"], ["step", 2, "serve"], ["end", 1, "RETURN"]]))
     coverage = Coverage()
     play(history, ArmedFork(), coverage)
     assert coverage.actions["hook"] == 2

@@ -97,13 +97,13 @@ def test_a_change_seen_is_explained_by_a_row_or_refused(rows, before, after, who
     monitor = monitor_in(before, ROWS_OF[rows])
     explained = EXPLAINED if rows == "without" else EXPLAINED_WITH_WALSENDERS
     if (before, after, who) in explained:
-        assert monitor.see(2, after, [who]) is explained[before, after, who]
+        assert monitor.see(2, after, [who]) == (explained[before, after, who],)
         assert monitor.state(2) is after
     elif before is after or (before is FOREIGN and after is not UNUSED):
-        assert monitor.see(2, after, [who]) is None
+        assert monitor.see(2, after, [who]) == ()
         assert monitor.state(2) is before
     elif who is ENVIRONMENT:
-        assert monitor.see(2, after, [who]) is None
+        assert monitor.see(2, after, [who]) == ()
         assert monitor.state(2) is FOREIGN
     else:
         with pytest.raises(LifecycleViolation) as refused:
@@ -112,6 +112,17 @@ def test_a_change_seen_is_explained_by_a_row_or_refused(rows, before, after, who
         assert str(refused.value) == f"{change} is no row of the lifecycle"
         assert monitor.state(2) is before
     assert monitor.state(1) is monitor.state(3) is UNUSED
+
+
+def test_a_change_of_several_rows_is_explained_by_a_shortest_path_where_so_many_are_allowed():
+    monitor = Monitor(1, (*ROWS, *WALSENDER_ROWS))
+    path = Trigger.ASSIGN, Trigger.ARM, Trigger.STREAM
+    with pytest.raises(LifecycleViolation):
+        monitor.see(1, SlotState.WALSENDER, [SUPERVISOR, CHILD], at_most=2)
+    with pytest.raises(LifecycleViolation):
+        monitor.see(1, SlotState.WALSENDER, [SUPERVISOR], at_most=9)
+    assert monitor.see(1, SlotState.WALSENDER, [SUPERVISOR, CHILD], at_most=3) == path
+    assert monitor.see(1, ACTIVE, [SUPERVISOR, CHILD], at_most=4) == (Trigger.DISARM, Trigger.ARM)
 
 
 @pytest.mark.parametrize("state", SlotState)
@@ -129,11 +140,11 @@ def test_only_a_release_answers_yes():
 def test_a_slot_goes_through_its_life_twice():
     monitor = Monitor(1)
     for _ in range(2):
-        assert monitor.see(1, ASSIGNED, [SUPERVISOR]) is Trigger.ASSIGN
-        assert monitor.see(1, ACTIVE, [CHILD]) is Trigger.ARM
-        assert monitor.see(1, ASSIGNED, [CHILD]) is Trigger.DISARM
-        assert monitor.see(1, ACTIVE, [CHILD]) is Trigger.ARM
-        assert monitor.see(1, UNUSED, [SUPERVISOR]) is Trigger.RELEASE
+        assert monitor.see(1, ASSIGNED, [SUPERVISOR]) == (Trigger.ASSIGN,)
+        assert monitor.see(1, ACTIVE, [CHILD]) == (Trigger.ARM,)
+        assert monitor.see(1, ASSIGNED, [CHILD]) == (Trigger.DISARM,)
+        assert monitor.see(1, ACTIVE, [CHILD]) == (Trigger.ARM,)
+        assert monitor.see(1, UNUSED, [SUPERVISOR]) == (Trigger.RELEASE,)
 
 
 def test_a_slot_that_was_scribbled_over_is_not_followed_until_it_is_released():

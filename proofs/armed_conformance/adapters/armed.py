@@ -14,6 +14,7 @@ from armed import CrashWhileClosing, Event, EventKind, Mode, NotRunning, SlotsEx
 from armed.testing import Cells, Command, SteppedChild, Stepper
 from armed_conformance.protocol import Circumstance, Death, Decided, ExitKind, Observation, Possible, Refused, Step
 from armed_model.lifecycle import SlotState
+from armed_model.profiles import REFERENCE
 
 LIMIT = 20.0
 """Seconds in which the supervisor must have dealt with a death, or finished a recovery."""
@@ -49,6 +50,7 @@ class ArmedFork:
     order of all events, the outcome of each child, its generation, and whether close() raises what it must.
     """
 
+    profile = REFERENCE
     cannot: frozenset[Possible] = frozenset()
     start_method = "fork"
     early_warning: Literal["auto", "off"] = "auto"
@@ -136,7 +138,7 @@ class ArmedFork:
             raise Refused(answer.removeprefix("refused: "))
         if answer == "ended" and step not in _MAY_BE_THE_LAST:
             raise AssertionError(f"child {child} died of {step.value}")
-        if step is Step.HOOK:
+        if step is Step.SERVE:
             assert self._supervisor is not None
             expected = f"done in generation {self._supervisor.generation}"
             _check(answer == expected, f"child {child} answers {answer!r}, not {expected!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,7 @@ _SETTINGS: Final[Mapping[str, str | int]] = {
     "fsync": "off",
     "full_page_writes": "off",
     "shared_buffers": "2MB",
+    "dynamic_shared_memory_type": "mmap",  # files in the data directory, no names in /dev/shm
     "autovacuum": "off",
     "logging_collector": "off",
     "log_line_prefix": "[%p] ",
@@ -88,7 +90,7 @@ class Cluster:
                 if self._user is not None:
                     shutil.chown(self.directory / name, self._user, pwd.getpwnam(self._user).pw_gid)
             options = ["--no-sync", "--no-locale", "--encoding=UTF8", "--auth=trust", f"--username={USER}"]
-            self._run("initdb", *options, "--pgdata", str(self.data))
+            self._run(str(self.bindir / "initdb"), *options, "--pgdata", str(self.data))
         except BaseException:
             self.close()
             raise
@@ -115,11 +117,17 @@ class Cluster:
         """All that the server has logged since the cluster was made."""
         return (self.directory / "log").read_text(errors="replace")
 
+    def log_since(self, position: int) -> str:
+        """Return what was logged after so many bytes."""
+        with open(self.directory / "log", "rb") as log:
+            log.seek(position)
+            return log.read().decode(errors="replace")
+
     def start(self, **settings: str | int) -> None:
         """Start the server and wait until it serves. `settings` hold for this start alone. Raises NoServer."""
         options = [f"--{name}={value}" for name, value in {**self.settings, **settings}.items()]
         command = [str(self.bindir / "postgres"), "-D", str(self.data), "-k", str(self.directory / "socket"), *options]
-        before = len(self.log)
+        before = (self.directory / "log").stat().st_size
         with open(self.directory / "log", "ab") as log:
             self._postmaster = subprocess.Popen(
                 [*self._as_the_user(), *command],
@@ -130,9 +138,9 @@ class Cluster:
                 env=_environment(),
             )
         until = time.monotonic() + LIMIT
-        while not re.search(_READY, self.log[before:]):
+        while not re.search(_READY, logged := self.log_since(before)):
             if not self.runs or time.monotonic() > until:
-                raise NoServer(f"PostgreSQL {self.version} does not start:\n{self.log[before:][-2000:]}")
+                raise NoServer(f"PostgreSQL {self.version} does not start:\n{logged[-2000:]}")
             time.sleep(0.005)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
@@ -183,6 +191,12 @@ class Cluster:
         """The socket itself."""
         return f"{self.socket_directory}/.s.PGSQL.{PORT}"
 
+    def let_fork(self, allowed: bool) -> None:
+        """Let the postmaster's forks fail from now on, or succeed again (RLIMIT_NPROC). Raises NoServer."""
+        usual = resource.getrlimit(resource.RLIMIT_NPROC)[0]  # it has inherited ours
+        most = "0" if not allowed else "unlimited" if usual == resource.RLIM_INFINITY else str(usual)
+        self._run("prlimit", f"--pid={self.postmaster}", f"--nproc={most}:")
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Keep the postmaster from acting inside the block (SIGSTOP): who dies meanwhile stays a zombie."""
@@ -199,8 +213,7 @@ class Cluster:
         no header of the server: it never comes so far that the server asks for the library's version.
         Raises NoServer where there is no compiler, or it refuses.
         """
-        name = re.sub(r"\W+", "_", statement).strip("_")
-        built = self.directory / f"{name}.so"
+        built = self.directory / f"{statement.encode().hex()}.so"
         if built.exists():
             return built
         compiler = shutil.which("cc")
@@ -217,7 +230,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [*self._as_the_user(), str(self.bindir / program), *arguments],
+            [*self._as_the_user(), program, *arguments],
             capture_output=True,
             text=True,
             timeout=LIMIT * 2,
