@@ -549,7 +549,7 @@ class Lockstep:
             self._do("kill", actor.model)
             if death.status is not None:
                 self._state = self._with_status(actor.model, death.status)
-        elif self._is_shutting_down():
+        elif self._is_shutting_down() or self._read(kind_of, actor) is Kind.DEAD_END:
             was_leaving = self._read(phase, actor) is Phase.LEAVING  # then its own status may have come first
             says_0 = actor.auxiliary or (was_leaving and death.status == 0)
             self._leave_in_the_orderly_way(actor, 0 if says_0 else _ORDERLY_ON_REQUEST)

@@ -51,6 +51,9 @@ from armed_model.profiles import Kind
 LIMIT: Final = 20.0
 """Seconds in which the server must have done what is waited for; SIGKILL for who is stuck comes after 5."""
 
+PATIENCE_OF_CLIENTS: Final = 1.0
+"""Seconds that a client keeps silent which a recovery may wait for."""
+
 MAX_CONNECTIONS: Final = 4
 MAX_WAL_SENDERS: Final = 1
 SETTINGS: Final[Mapping[str, str | int]] = {
@@ -122,6 +125,10 @@ class _Session:
     reaped: bool = False
 
     @property
+    def is_dead_end(self) -> bool:
+        return self.pgconn is not None and self.slot == 0
+
+    @property
     def serves(self) -> bool:
         return self.session is not None or (self.wire is not None and self.pgproc != 0)
 
@@ -181,6 +188,7 @@ class Postgres:
         self._arranged: set[Circumstance] = set()
         self._recovering = False
         self._immediate = False
+        self._looking_since = 0.0
         self._stopped = True
         self._server: Server | None = None
         self._shown: dict[int, int] = {}  # what is shown as slot n -> which slot of the server that is
@@ -241,7 +249,7 @@ class Postgres:
             case Step.SCRIBBLE:
                 self._scribble(session.slot)
             case Step.SERVE | Step.STREAM:
-                if session.slot == 0:
+                if session.is_dead_end:
                     raise Refused("a dead-end child does nothing but say no")
                 if session.serves:
                     raise Refused("it serves already")
@@ -269,7 +277,11 @@ class Postgres:
         self._arranged.add(circumstance)
 
     def supervise(self) -> None:
-        """Let the postmaster go on until it has nothing left to do."""
+        """Let the postmaster go on until it has nothing left to do.
+
+        Where a recovery waits for nobody but clients that were told nothing yet, these say what they want, and leave.
+        """
+        self._looking_since = time.monotonic()
         self._go_on()
         try:
             self._wait_for("the server to come to rest", self._is_at_rest)
@@ -284,7 +296,7 @@ class Postgres:
         living = [child for child in self._children.values() if not child.reaped and child.died is None]
         stuck = [child for child in living if child.frozen]
         for child in living:
-            if child.pgconn is not None and child.slot == 0 and not child.frozen:
+            if child.is_dead_end and not child.frozen:
                 self._end_by_an_error(child)  # a shutdown waits for a client that says nothing
         if Circumstance.PATIENCE_ENDS not in self._arranged:
             for child in stuck:
@@ -456,7 +468,7 @@ class Postgres:
             return
         assert session.pgconn is not None
         session.wire = _dup(session.pgconn)
-        if session.slot == 0:
+        if session.is_dead_end:
             _say_hello(session.wire, _PROTOCOL_3, user=USER, database="postgres")
             said = _code(_expect(session.wire, b"E"))
             _check(said in _NO_SLOT, f"a dead-end child says {said}, which is none of {_NO_SLOT}")
@@ -496,6 +508,10 @@ class Postgres:
             self._recovering = not self._auxiliaries_are_there()
             return not self._recovering
         living = [child for child in self._children.values() if not child.reaped]
+        silent = [child for child in living if child.is_dead_end and not child.frozen]
+        if len(silent) == len(living) and time.monotonic() > self._looking_since + PATIENCE_OF_CLIENTS:
+            for child in silent:  # to 17 a recovery waits for them until authentication_timeout
+                self._end_by_an_error(child)
         held_up = bool(living) and all(child.frozen for child in living)
         return held_up and Circumstance.PATIENCE_ENDS not in self._arranged
 
