@@ -3,9 +3,10 @@
 import faulthandler
 import gc
 import os
-from pathlib import Path
 
 import pytest
+
+from armed_conformance.postgres.cluster import servers
 
 os.register_at_fork(after_in_child=faulthandler.disable)  # children that die by SIGSEGV do so on purpose
 
@@ -28,15 +29,8 @@ def nothing_left():
 # --- PostgreSQL servers ----------------------------------------------------------------------------------------------
 
 
-def _bindirs():
-    """The servers to be tested: ARMED_POSTGRES, a colon-separated list of BINDIRs, or else those of Debian."""
-    if "ARMED_POSTGRES" in os.environ:
-        return [Path(each) for each in os.environ["ARMED_POSTGRES"].split(":") if each]
-    return [each.parent for each in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
-
-
 def _each_server():
-    return [pytest.param(each, marks=pytest.mark.needs_postgres, id=str(each)) for each in _bindirs() or ["nowhere"]]
+    return [pytest.param(each, marks=pytest.mark.needs_postgres, id=str(each)) for each in servers() or ["nowhere"]]
 
 
 @pytest.fixture(scope="session", params=_each_server())
@@ -51,7 +45,7 @@ def pytest_configure(config):
 
 def pytest_runtest_setup(item):
     """Say NOT RUN where there is no server; under ARMED_STRICT=1 that is a failure."""
-    if item.get_closest_marker("needs_postgres") is None or _bindirs():
+    if item.get_closest_marker("needs_postgres") is None or servers():
         return
     missing = "NOT RUN: no PostgreSQL server: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
     if os.environ.get("ARMED_STRICT") == "1":

@@ -48,6 +48,7 @@ class Decision(enum.Enum):
 
     STATUS_AND_SLOT = "the exit status and the slot"
     STATUS = "the exit status alone"
+    SLOT = "the slot alone"
 
 
 class CleanWord(enum.Enum):

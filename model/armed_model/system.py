@@ -249,6 +249,8 @@ def decided_clean(profile: Profile) -> Term:
             return both(status_is_clean(c), either(negate(is_looked_at(profile, c)), slot_is_clean))
         case Decision.STATUS:
             return status_is_clean(c)
+        case Decision.SLOT:
+            return either(negate(is_looked_at(profile, c)), flag[slot_of[c]] == clean_word(profile, slot_of[c]))
 
 
 def is_decided(profile: Profile) -> Term:

@@ -150,22 +150,22 @@ def test_a_slot_goes_through_its_life_twice():
 def test_a_slot_that_was_scribbled_over_is_not_followed_until_it_is_released():
     monitor = monitor_in(FOREIGN)
     for state in (ACTIVE, ASSIGNED, FOREIGN, ACTIVE):
-        assert monitor.see(2, state, [CHILD]) is None
+        assert monitor.see(2, state, [CHILD]) == ()
         assert monitor.state(2) is FOREIGN
-    assert monitor.see(2, UNUSED, [SUPERVISOR]) is Trigger.RELEASE
+    assert monitor.see(2, UNUSED, [SUPERVISOR]) == (Trigger.RELEASE,)
     with pytest.raises(LifecycleViolation):
         monitor.see(2, ACTIVE, [CHILD])
 
 
 def test_a_row_explains_a_change_before_a_stray_write_does():
     monitor = monitor_in(ASSIGNED)
-    assert monitor.see(2, ACTIVE, [ENVIRONMENT, CHILD]) is Trigger.ARM
+    assert monitor.see(2, ACTIVE, [ENVIRONMENT, CHILD]) == (Trigger.ARM,)
     assert monitor.state(2) is ACTIVE
 
 
 def test_a_stray_write_explains_what_no_row_does():
     monitor = monitor_in(ASSIGNED)
-    assert monitor.see(2, UNUSED, [ENVIRONMENT, CHILD]) is None
+    assert monitor.see(2, UNUSED, [ENVIRONMENT, CHILD]) == ()
     assert monitor.state(2) is FOREIGN
 
 

@@ -583,7 +583,8 @@ def _cluster(bindir: Path) -> Cluster:
     cluster = Cluster(bindir, **SETTINGS)
     if cluster.major >= 18:
         cluster.settings["io_method"] = "sync"
-    atexit.register(cluster.close)
+    ours = os.getpid()
+    atexit.register(lambda: cluster.close() if os.getpid() == ours else None)  # a fork of ours leaves it alone
     return cluster
 
 

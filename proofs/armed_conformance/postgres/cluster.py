@@ -49,6 +49,13 @@ class NoServer(Exception):
     """There is no server to be had; the message says why, and what to do."""
 
 
+def servers() -> list[Path]:
+    """Return where the servers are that are to be tested: ARMED_POSTGRES, BINDIR:BINDIR..., or else Debian's."""
+    if "ARMED_POSTGRES" in os.environ:
+        return [Path(each) for each in os.environ["ARMED_POSTGRES"].split(":") if each]
+    return [each.parent for each in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+
+
 def version_of(bindir: str | os.PathLike[str]) -> tuple[int, str]:
     """Return the major release of the programs in a directory, and the whole version. Raises NoServer."""
     program = Path(bindir) / "postgres"

@@ -1,0 +1,147 @@
+"""Real PostgreSQL servers held to the model; and what a model that is wrong on purpose makes of the same histories."""
+
+import os
+import stat
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from armed_conformance.adapters.postgres import FOREIGN_VALUE, Postgres
+from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, cells, deaths, play, stories
+from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
+from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, profile_of, version_of
+from armed_conformance.postgres.memory import CannotLook, Server
+from armed_conformance.protocol import ExitKind, Step
+from armed_conformance.run import UnknownTarget, conform, find
+from armed_model.profiles import PROFILES, Decision
+from armed_model.system import System
+
+RAW = [kind for kind in ExitKind if not kind.exit.orderly]
+
+
+def test_a_server_does_what_the_model_of_its_release_does(bindir):
+    report = conform(f"postgres:{bindir}", histories=5, seed=5)
+    assert report.mismatch is None
+    assert report.missing == []
+    assert report.passed
+    assert report.wanted == len(cells(profile_of(bindir))) == 39
+    assert report.cut_short == []
+    assert report.left_out == []
+    seen = report.coverage
+    assert sum(seen.deaths[str(kind)] for kind in RAW) > 20
+    assert seen.armed_deaths > 20
+    assert seen.recoveries > 10
+    assert set(seen.decisions) == {"clean", "crash", "book-keeping"}
+
+
+def named(profile, name):
+    return next(history for history in (*stories(profile), *deaths(profile)) if history.name == name)
+
+
+@pytest.mark.parametrize(
+    ("decision", "name", "expected", "seen"),
+    [
+        (Decision.STATUS, "_exit(0) while serving, engaged, holding 1", "clean", "crash"),
+        (Decision.STATUS, "a foreign word while starting", "clean", "crash"),
+        (Decision.SLOT, "sys.exit(2) while serving, engaged, holding 1", "clean", "crash"),
+        (Decision.SLOT, "SIGKILL while starting, idle, holding 0", "clean", "crash"),
+    ],
+)
+def test_a_model_with_a_wrong_rule_is_found_out_by_a_server(bindir, decision, name, expected, seen):
+    right = profile_of(bindir)
+    wrong = replace(right, name=f"{right.name}, wrong: {decision.name}", decision=decision)
+
+    class HeldToAWrongRule(Postgres):
+        def __init__(self):
+            super().__init__(bindir)
+            self.profile = wrong
+
+    with pytest.raises(Mismatch, match=rf"the decision about child \d+ is: {expected}(.|\n)*it was: {seen}"):
+        play(named(right, name), HeldToAWrongRule(), Coverage())
+    assert play(named(right, name), Postgres(bindir), Coverage()) is None
+
+
+def test_a_slot_that_is_told_wrongly_is_found_out(bindir):
+    class SaysIdle(Postgres):
+        def observe(self):
+            seen = super().observe()
+            return replace(seen, resource={})
+
+    with pytest.raises(Mismatch, match="serve takes one thing"):
+        play(named(profile_of(bindir), "clean lives"), SaysIdle(bindir), Coverage())
+
+
+@pytest.mark.parametrize("profile", [PROFILES["15"], PROFILES["18"]], ids=lambda each: each.name)
+def test_each_action_of_a_servers_profile_is_wanted_or_there_is_a_reason(profile):
+    there = {action.name for action in System(profile, "+stray").actions}
+    assert there - ACTIONS_OF_SERVERS.keys() <= NEVER_TAKEN_OF_SERVERS.keys()
+    assert not ACTIONS_OF_SERVERS.keys() & NEVER_TAKEN_OF_SERVERS.keys()
+    both = {action.name for each in ("15", "18") for action in System(PROFILES[each], "+stray").actions}
+    assert ACTIONS_OF_SERVERS.keys() | NEVER_TAKEN_OF_SERVERS.keys() <= both
+
+
+def test_a_foreign_value_is_written_where_the_server_reads_it(bindir):
+    lockstep = Lockstep(Postgres(bindir), 1)
+    try:
+        child = lockstep.start()
+        lockstep.step(child, Step.SCRIBBLE)
+        slot = lockstep.implementation._children[child].slot
+        assert lockstep.implementation._memory.flags()[slot - 1] == FOREIGN_VALUE
+        lockstep.stop()
+    finally:
+        lockstep.close()
+
+
+def test_what_a_backend_runs_as_it_loads_a_library_is_what_was_asked_for(bindir):
+    with Cluster(bindir) as cluster:
+        assert cluster.library("_exit(0)") != cluster.library("exit(0)") != cluster.library("exit(1)")
+        assert cluster.library("exit(0)") == cluster.library("exit(0)")
+        with pytest.raises(NoServer, match="cannot build"):
+            cluster.library("nonsense(")
+
+
+def test_nothing_is_left_of_a_cluster(bindir):
+    with Cluster(bindir) as cluster:
+        cluster.start()
+        cluster.connect().close()
+        postmaster = cluster.postmaster
+    assert not cluster.directory.exists()
+    assert not os.path.exists(f"/proc/{postmaster}")
+
+
+def test_a_server_that_does_not_start_says_why(bindir):
+    with Cluster(bindir, shared_buffers="none") as cluster, pytest.raises(NoServer, match="shared_buffers"):
+        cluster.start()
+
+
+def stub(directory, says):
+    program = directory / "postgres"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return directory
+
+
+@pytest.mark.parametrize("major", [14, 19])
+def test_a_release_that_nobody_has_modelled_is_refused(tmp_path, major):
+    assert major not in PROFILE_OF
+    with pytest.raises(NoServer, match=f"PostgreSQL {major}.1: known are 15, 16, 17, 18"):
+        profile_of(stub(tmp_path, f"postgres (PostgreSQL) {major}.1"))
+
+
+def test_what_is_no_server_is_refused(tmp_path):
+    with pytest.raises(NoServer, match="give the BINDIR of a server"):
+        version_of(tmp_path)
+    with pytest.raises(NoServer, match="no version of PostgreSQL"):
+        version_of(stub(tmp_path, "hello"))
+    with pytest.raises(UnknownTarget, match="give the BINDIR"):
+        find(f"postgres:{tmp_path / 'nowhere'}")
+
+
+def test_the_memory_of_another_program_is_not_taken_for_a_servers():
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        try:
+            with pytest.raises(CannotLook):
+                Server(other.pid)
+        finally:
+            other.stdin.close()
