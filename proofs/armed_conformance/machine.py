@@ -16,7 +16,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from armed_conformance.histories import OF_AUXILIARIES, profile_of
-from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep
+from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch
 from armed_conformance.protocol import Cannot, ExitKind, Implementation, Step
 from armed_model.profiles import Kind
 
@@ -145,6 +145,19 @@ def _end_somebody(lockstep: Lockstep, who: int, kind: ExitKind) -> None:
         lockstep.start()
 
 
+def _unsteady(flaky: BaseException) -> BaseException:
+    """Return the difference in what Hypothesis says of histories that do not go the same way each time."""
+    found: list[BaseException] = [flaky]
+    for each in found:
+        if isinstance(each, Mismatch):
+            story, slots, orders = str(each), each.slots, each.orders
+            mismatch = Mismatch(f"{story}\n  (not each time: this history was not shrunk)")
+            mismatch.slots, mismatch.orders = slots, orders
+            return mismatch
+        found += [*getattr(each, "exceptions", ()), *filter(None, (each.__cause__, each.__context__))]
+    return flaky
+
+
 def _end_an_auxiliary(lockstep: Lockstep, which: int, kind: ExitKind) -> None:
     """End a child that the supervisor has started, as it can be; start one of one's own where there is none."""
     if (count := len(lockstep.auxiliaries)) and kind in OF_AUXILIARIES:
@@ -188,5 +201,7 @@ def run_histories(
             )
         except _Ended as ended:
             raise ended.mismatch from None
+        except hypothesis.errors.Flaky as flaky:
+            raise _unsteady(flaky) from None
         finally:
             set_hypothesis_home_dir(None)

@@ -20,7 +20,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -188,6 +188,7 @@ class Postgres:
         self._arranged: set[Circumstance] = set()
         self._recovering = False
         self._immediate = False
+        self._by_turns = cycle((True, False))  # where one thing can be brought about in two ways
         self._looking_since = 0.0
         self._stopped = True
         self._server: Server | None = None
@@ -295,9 +296,7 @@ class Postgres:
             return
         living = [child for child in self._children.values() if not child.reaped and child.died is None]
         stuck = [child for child in living if child.frozen]
-        for child in living:
-            if child.is_dead_end and not child.frozen:
-                self._end_by_an_error(child)  # a shutdown waits for a client that says nothing
+        self._let_clients_speak(living)  # a shutdown waits for one that says nothing
         if Circumstance.PATIENCE_ENDS not in self._arranged:
             for child in stuck:
                 os.kill(child.pid, signal.SIGCONT)
@@ -451,7 +450,7 @@ class Postgres:
         """Send a signal; by turns SIGTERM through somebody else's session."""
         sessions = [each.session for each in self._children.values() if each is not session and _answers(each)]
         others = [each for each in sessions if each is not None]
-        by_a_function = number is signal.SIGTERM and session.serves and next(_BY_TURNS)
+        by_a_function = number is signal.SIGTERM and session.serves and next(self._by_turns)
         if by_a_function and others:
             others[0].execute("select pg_terminate_backend(%s)", [session.pid])
         else:
@@ -472,10 +471,17 @@ class Postgres:
             _say_hello(session.wire, _PROTOCOL_3, user=USER, database="postgres")
             said = _code(_expect(session.wire, b"E"))
             _check(said in _NO_SLOT, f"a dead-end child says {said}, which is none of {_NO_SLOT}")
-        elif next(_BY_TURNS):
+        elif next(self._by_turns):
             _say_hello(session.wire, _PROTOCOL_3, user="nobody there", database="postgres")
         else:
             _say_hello(session.wire, _PROTOCOL_9, user=USER)
+
+    def _let_clients_speak(self, living: list[_Session]) -> None:
+        """Have dead-end children leave, to whom nobody has spoken yet; the server may be faster."""
+        for child in living:
+            if child.is_dead_end and child.wire is None and not child.frozen:
+                with suppress(OSError, AssertionError):
+                    self._end_by_an_error(child)
 
     def _measure(self, session: _Session) -> None:
         """Wait until a child is a zombie, and read how it has ended."""
@@ -490,8 +496,9 @@ class Postgres:
 
     def _settled(self) -> set[int] | None:
         """The pids of the postmaster's children; None as long as it is not through with those that are dead."""
-        there = {process.pid: process.dead for process in self._memory.children()}
-        if any(there.get(child.pid) for child in self._children.values()) or not _waits(self._cluster.postmaster):
+        known = [child.pid for child in self._children.values() if not child.reaped]
+        there = {process.pid: process.dead for process in self._memory.processes(known)}
+        if any(there.get(pid) for pid in known) or not _waits(self._cluster.postmaster):
             return None
         self._log.read()
         return set(there)
@@ -508,11 +515,10 @@ class Postgres:
             self._recovering = not self._auxiliaries_are_there()
             return not self._recovering
         living = [child for child in self._children.values() if not child.reaped]
-        silent = [child for child in living if child.is_dead_end and not child.frozen]
-        if len(silent) == len(living) and time.monotonic() > self._looking_since + PATIENCE_OF_CLIENTS:
-            for child in silent:  # to 17 a recovery waits for them until authentication_timeout
-                self._end_by_an_error(child)
-        held_up = bool(living) and all(child.frozen for child in living)
+        stuck = [child for child in living if child.frozen]
+        if not stuck and time.monotonic() > self._looking_since + PATIENCE_OF_CLIENTS:
+            self._let_clients_speak(living)  # to 17 a recovery waits for them until authentication_timeout
+        held_up = bool(stuck) and all(child.frozen or child.is_dead_end for child in living)
         return held_up and Circumstance.PATIENCE_ENDS not in self._arranged
 
     def _note_the_reaped(self, there: set[int]) -> None:
@@ -567,9 +573,6 @@ class Postgres:
 
     def _deaths_of(self, number: int) -> Decided:
         return next(death.decided for death in self._deaths if death.child == number)
-
-
-_BY_TURNS: Final[Iterator[bool]] = cycle((True, False))
 
 
 def _check(holds: bool, otherwise: str) -> None:

@@ -13,7 +13,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,10 +27,12 @@ STATES: Final = {0: SlotState.UNUSED, 1: SlotState.ASSIGNED, 2: SlotState.ACTIVE
 
 _NAME: Final = b"PMSignalState\0"
 _ENTRY: Final = struct.Struct("=48sQQQ")  # ShmemIndexEnt: key, location, size, allocated size
+_SYMBOL: Final = struct.Struct("=IBBHQQ")  # Elf64_Sym: name, info, other, section, value, size
 _SEARCHED: Final = 64 << 20  # bytes from the beginning of a mapping: the index is made first
 _CHUNK: Final = 1 << 20
 _LAST_OFFSET: Final = 256  # of the array in the struct: 40 in 15, 48 in 18
 _MOST_SLOTS: Final = 1 << 22
+_FEWEST_SLOTS: Final = 4  # a server has more, and a flag is at most 3
 _QUIT_FOR_CRASH: Final = 1  # PMQUIT_FOR_CRASH
 _DEAD: Final = frozenset("ZX")
 
@@ -172,7 +174,8 @@ class Server:
 
     def read(self, address: int, count: int) -> bytes:
         """Read the postmaster's memory. Raises BeingMadeAnew where there is none."""
-        assert self._memory is not None
+        if self._memory is None:
+            raise BeingMadeAnew(f"the memory of process {self.postmaster} cannot be opened")
         return _read(self._memory, address, count)
 
     def processes(self, known: Iterable[int] = ()) -> list[Process]:
@@ -287,7 +290,7 @@ def _base(pid: int, program: str) -> int:
     raise BeingMadeAnew(f"process {pid} does not run {program}, or has ended")
 
 
-@cache
+@lru_cache(maxsize=4)  # servers come and go
 def _symbols(program: str, path: str) -> dict[str, int]:
     """Return the exported variables of a program, by name: where each is, from where the program is loaded."""
     try:
@@ -296,8 +299,16 @@ def _symbols(program: str, path: str) -> dict[str, int]:
             dynamic = elf.get_section_by_name(".dynsym")
             if not isinstance(dynamic, SymbolTableSection):
                 raise CannotLook(f"{program} exports nothing")
+            if elf.elfclass != 64:
+                raise CannotLook(f"{program} is no program of 64 bits: unknown layout")
             base = min(each["p_vaddr"] for each in elf.iter_segments("PT_LOAD"))  # 0, if it may be loaded anywhere
-            return {each.name: each["st_value"] - base for each in dynamic.iter_symbols() if each["st_value"]}
+            names = elf.get_section(dynamic["sh_link"]).data()
+            # By hand: there are some ten thousand, and the library takes ten times as long.
+            return {
+                names[name : names.index(b"\0", name)].decode(): value - base
+                for name, _, _, _, value, _ in _SYMBOL.iter_unpack(dynamic.data())
+                if value
+            }
     except OSError as error:
         raise CannotLook(f"cannot read {program}: {error.strerror}") from None
 
@@ -331,16 +342,19 @@ def _entries(memory: int, mapping: _Mapping) -> Iterator[tuple[bytes, int, int, 
 
 
 def _array_in(memory: int, location: int, size: int) -> tuple[int, int]:
-    """Find the array in the struct: its length stands before it, and it reaches to the struct's end."""
+    """Find the array in the struct: its length stands before it, and it reaches to the struct's end.
+
+    The first that fits is it: what stands before are words of 0, 1 or 2, but behind it the flag of the last slot but
+    two may say 2, and two slots follow.
+    """
     head = _read(memory, location, min(size, _LAST_OFFSET))
-    found = []
     for offset in range(4, len(head), 4):
         slots = int.from_bytes(head[offset - 4 : offset], "little")
         if 0 < slots <= _MOST_SLOTS and offset + 4 * slots == size:
-            found.append((location + offset, slots))
-    if len(found) != 1:
-        raise CannotLook(f"PMSignalState has {size} bytes, and in {len(found)} ways a length that fits: unknown layout")
-    return found[0]
+            if slots < _FEWEST_SLOTS:
+                break
+            return location + offset, slots
+    raise CannotLook(f"PMSignalState has {size} bytes, and no length in it fits: unknown layout")
 
 
 def _children(pid: int) -> list[int]:
@@ -351,8 +365,17 @@ def _children(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what /proc says of a process, from its state on (field 3 of proc(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Return what /proc says of a process, from its state on (field 3 of proc(5)). Raises OSError."""
+    return _whole(f"/proc/{pid}/stat").rpartition(b")")[2].decode().split()
+
+
+def _whole(path: str) -> bytes:
+    """Read a small file of /proc by few system calls: there are two of each child in every look."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 def _process(pid: int, fields: list[str] | None = None) -> Process:
@@ -363,7 +386,10 @@ def _process(pid: int, fields: list[str] | None = None) -> Process:
 def title_of(pid: int) -> str:
     """Return what a server process says it is, without `postgres: `; empty for one that is dead or says nothing."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
+        words = _whole(f"/proc/{pid}/cmdline").split(b"\0", 1)[0].decode(errors="replace")
     except OSError:
         return ""
-    return words.removeprefix("postgres: ").strip() if words.startswith("postgres: ") else ""
+    if not words.startswith("postgres: "):
+        return ""
+    words = words.removeprefix("postgres: ").strip()  # names of users and databases are in it, which may be anything
+    return words if words.isprintable() else "".join(each if each.isprintable() else "?" for each in words)
