@@ -102,16 +102,21 @@ def follow(lockstep: Lockstep, orders: list[Order]) -> None:
     """
     for order in orders:
         with suppress(Cannot):
-            match order:
-                case ("start" | "supervise" | "stop" as name,):
-                    getattr(lockstep, name)()
-                    if lockstep.stopped:
-                        return
-                case ("arrange", str(circumstance)):
-                    lockstep.arrange(Circumstance(circumstance))
-                case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
-                    lockstep.step(child, Step(step))
-                case ("end_auxiliary", int(which), str(kind)):
-                    lockstep.end_auxiliary(which, ExitKind[kind])
-                case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
-                    lockstep.end(child, ExitKind[kind])
+            obey(lockstep, order)
+        if lockstep.stopped:
+            return
+
+
+def obey(lockstep: Lockstep, order: Order) -> None:
+    """Do what is ordered, unless of a child that is not there. Raises Cannot, and Mismatch where something differs."""
+    match order:
+        case ("start" | "supervise" | "stop" as name,):
+            getattr(lockstep, name)()
+        case ("arrange", str(circumstance)):
+            lockstep.arrange(Circumstance(circumstance))
+        case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
+            lockstep.step(child, Step(step))
+        case ("end_auxiliary", int(which), str(kind)):
+            lockstep.end_auxiliary(which, ExitKind[kind])
+        case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
+            lockstep.end(child, ExitKind[kind])
