@@ -83,7 +83,7 @@ def _values(lockstep: Lockstep, sort: str, number: int, slot: int) -> tuple[int,
     def value(array: Variable) -> int:
         found = int(state[instance.index[array.name]][number])
         if array.sort.name == "Word" and found >= len(RESERVED):
-            return len(RESERVED) + (found != instance.read(state, clean, slot))
+            return len(RESERVED) + int(found != instance.read(state, clean, slot))
         return found
 
     arrays = [each for each in instance.variables if each.index is not None and each.index.name == sort]
@@ -331,7 +331,7 @@ class _Walk:
     def __init__(self, graph: Graph, depth: int) -> None:
         self.graph = graph
         self.leads = [dict(node.leads) for node in graph.nodes]
-        """Where orders lead: those that did not lead there are taken out, so that nobody is sent there in vain again."""
+        """Where orders lead. One that has led elsewhere is taken out, so that nobody is sent that way again in vain."""
         self.todo = {
             number: dict.fromkeys(node.leads)
             for number, node in enumerate(graph.nodes)
