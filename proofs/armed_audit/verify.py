@@ -245,7 +245,7 @@ def verify(
          lambda part: _decisions(part, progress)),
         (Part("conformance", "real processes do what the model does, step by step"),
          lambda part: _conform(part, "armed:fork", extent.histories, run.seed, progress)),
-        (Part("exhaustive", "in every state that few orders reach, whatever is ordered, real processes do as the model"),
+        (Part("exhaustive", "whatever is ordered in states that few orders reach, real processes do as the model does"),
          lambda part: _exhaust(part, extent, progress)),
         (Part("crash points", "struck before any instruction, what holds something is not clean, and nothing is left"),
          lambda part: _crash_points(part, extent, progress)),

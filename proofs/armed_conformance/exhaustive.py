@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -280,7 +280,8 @@ class Exhaustion:
     ordered: Counter[str] = field(default_factory=Counter)
     """How many of these were given, by what was ordered."""
     missing: list[str] = field(default_factory=list)
-    """States never seen, and orders never given, as they would be from a new supervisor on."""
+    """States never seen, and orders never given, as they would be from a new supervisor on; none if something differed,
+    for then the run has ended early."""
     cannot: list[str] = field(default_factory=list)
     mismatch: str | None = None
     failing: Mismatch | None = None
@@ -424,8 +425,8 @@ def exhaust(
     cannot = frozenset(make().cannot)
     graph = Graph(depth + 1, slots, cannot)  # one level more, for the ways back from the last
     walk = _Walk(graph, depth)
-    wanted = {state: set(todo) for state, todo in walk.todo.items()}
-    total = sum(map(len, wanted.values()))
+    wanted = set(walk.todo)
+    total = sum(map(len, walk.todo.values()))
     report = Exhaustion(target, depth, slots, states=len(wanted), orders=total, cannot=sorted(map(str, cannot)))
     try:
         while walk.is_left:
@@ -433,13 +434,21 @@ def exhaust(
     except Mismatch as mismatch:
         report.failing = mismatch if isinstance(mismatch, DoesNotReturn) else shrink(make, mismatch)
         report.mismatch = str(report.failing)
+    else:
+        report.missing = list(_missing(graph, walk, sorted(wanted)))
     report.ordered = Counter(map(_what, walk.given))
-    report.states_seen = len(walk.seen & wanted.keys())
-    report.missing = [f"state: {_told(graph.nodes[state].way)}" for state in sorted(wanted.keys() - walk.seen)]
-    for state in sorted(walk.seen & wanted.keys()):
-        report.missing += [f"order: {_told((*graph.nodes[state].way, order))}" for order in walk.todo[state]]
+    report.states_seen = len(walk.seen & wanted)
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _missing(graph: Graph, walk: _Walk, wanted: Iterable[int]) -> Iterator[str]:
+    for state in wanted:
+        way = graph.nodes[state].way
+        if state not in walk.seen:
+            yield f"state: {_told(way)}"
+        else:
+            yield from (f"order: {_told((*way, order))}" for order in walk.todo[state])
 
 
 def _what(order: Order) -> str:
