@@ -106,7 +106,7 @@ def test_an_order_that_is_not_enumerated_is_missed(dropped, monkeypatch):
 
 @pytest.mark.parametrize(
     ("depth", "slots", "states", "orders"),
-    [(1, 2, 1, 6), (3, 2, 24, 278), (5, 1, 138, 1367), (5, 2, 275, 4027), (6, 2, 754, 10903)],
+    [(1, 2, 1, 6), (3, 2, 24, 278), (4, 2, 83, 1171), (5, 2, 275, 4027), (6, 2, 754, 10903), (6, 1, 263, 2747)],
 )
 def test_states_and_orders_are_counted_as_before(depth, slots, states, orders):
     nodes = [node for node in Graph(depth, slots).nodes if node.leads]
