@@ -573,6 +573,8 @@ def _importing() -> Iterator[None]:
         sys.path.insert(0, here)
     try:
         yield
+    except exhaustive.NotSearched as error:
+        _refuse(f"{error}: leave --depth out")
     except UnknownTarget as error:
         _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
 

@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from armed_conformance.lockstep import CHILDREN, REAPING, Cannot, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
+from armed_conformance.histories import profile_of
+from armed_conformance.lockstep import CHILDREN, REAPING, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
 from armed_conformance.protocol import (
+    Cannot,
     Circumstance,
     Death,
     ExitKind,
@@ -34,6 +36,7 @@ from armed_conformance.protocol import (
 )
 from armed_conformance.replay import obey, shrink
 from armed_conformance.run import find
+from armed_model.profiles import REFERENCE
 from armed_model.system import RESERVED, Mode, Phase, clean, mode, slot_of, status
 from armed_model.terms import Variable
 
@@ -42,7 +45,10 @@ SLOTS: Final = 2
 
 EVERYTHING_IS_ORDERED: Final = 5
 """From this depth on each step, exit kind and circumstance is ordered somewhere: what comes last is to give back what
-was taken, after start, hook, arm and take."""
+was taken, after start, serve, arm and take."""
+
+EVERYTHING: Final[tuple[Possible, ...]] = (*[s for s in Step if s is not Step.STREAM], *ExitKind, *Circumstance)
+"""What can be ordered of an implementation of `reference`, which has no walsenders."""
 
 Configuration = tuple[Any, ...]
 """A state up to renaming: where two are equal, the same can be ordered, and the same follows, as the model sees it."""
@@ -51,6 +57,10 @@ STOPPED: Final[Configuration] = ("stopped",)
 """The supervisor has stopped: here every history ends."""
 
 _STOP: Final[Order] = ("stop",)
+
+
+class NotSearched(ValueError):
+    """The states are searched in `reference` alone, and the target is held to another profile."""
 
 
 # States and orders ---------------------------------------------------------------------------------------------------
@@ -122,6 +132,7 @@ class _TheModel:
     """An implementation that does what the model says, as it stands in the Lockstep beside it. It shows no flags."""
 
     lockstep: Lockstep
+    profile = REFERENCE
 
     def __init__(self, cannot: frozenset[Possible]) -> None:
         self.cannot = cannot
@@ -132,11 +143,11 @@ class _TheModel:
 
     def start(self) -> int:
         here = self.lockstep
-        free = (slot for slot in here._all_slots() for word in here._words() if here._can("assign", slot, word))
-        if (slot := next(free, None)) is None or Circumstance.FORK_FAILS in here._arranged:
+        possible = here._assignments()
+        if not possible or Circumstance.FORK_FAILS in here._arranged:
             raise Refused("says the model")
         self.started += 1
-        self.seen = replace(self.seen, children={**self.seen.children, self.started: slot})
+        self.seen = replace(self.seen, children={**self.seen.children, self.started: possible[0][0]})
         return self.started
 
     def step(self, child: int, step: Step) -> None:
@@ -295,9 +306,8 @@ class Exhaustion:
     @property
     def never_ordered(self) -> list[str]:
         """What the target can do, and was never ordered: it takes more depth, or what the target cannot do."""
-        every: list[Possible] = [*Step, *ExitKind, *Circumstance]
         given = {*self.ordered, *self.cannot}
-        return [str(each) for each in every if str(each) not in given]
+        return [str(each) for each in EVERYTHING if str(each) not in given]
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in the published format."""
@@ -415,12 +425,14 @@ def exhaust(
 ) -> Exhaustion:
     """Give every order in every state that fewer than `depth` orders reach. `progress` is told how many of how many.
 
-    A difference ends the run and is reported as a story, shrunk, not raised. Raises UnknownTarget, and ValueError where
-    the depth is less than 1 or the model has no room for so many slots.
+    A difference ends the run and is reported as a story, shrunk, not raised. Raises UnknownTarget, NotSearched, and
+    ValueError where the depth is less than 1 or the model has no room for so many slots.
     """
     if depth < 1 or not 1 <= slots <= CHILDREN:
         raise ValueError(f"depth is 1 or more, and there are 1 to {CHILDREN} slots: not {depth} and {slots}")
     make = find(target)
+    if (profile := profile_of(make())) is not REFERENCE:
+        raise NotSearched(f"{target} is held to the profile {profile.name}; every order is given in reference alone")
     began = time.perf_counter()
     cannot = frozenset(make().cannot)
     graph = Graph(depth + 1, slots, cannot)  # one level more, for the ways back from the last

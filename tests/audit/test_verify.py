@@ -15,9 +15,8 @@ from armed_audit import verify as verification
 from armed_audit.cli import run
 from armed_audit.verify import EXTENTS, FULL, QUICK, USUAL, Part, verify
 from armed_conformance import crash_points, soak
-from armed_conformance.exhaustive import Exhaustion
+from armed_conformance.exhaustive import EVERYTHING, Exhaustion
 from armed_conformance.lockstep import Mismatch
-from armed_conformance.protocol import Circumstance, ExitKind, Step
 from armed_conformance.run import Report
 from armed_model.interpret import Size
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE, V8_4_0
@@ -440,7 +439,7 @@ def test_what_differs_in_a_state_fails_and_is_what_is_told(only, monkeypatch):
 
 
 def test_a_kind_of_order_that_was_never_given_fails_at_a_depth_where_each_is(only, monkeypatch):
-    every = [str(each) for each in (*Step, *ExitKind, *Circumstance)]
+    every = [str(each) for each in EVERYTHING]
     exhausts(monkeypatch, depth=5, ordered=Counter(every[1:]))
     assert only("exhaustive").failures == [f"never ordered: {every[0]}"]
 

@@ -9,11 +9,12 @@ import pytest
 
 from armed_conformance import exhaustive, replay
 from armed_conformance.adapters.armed import ArmedFork
-from armed_conformance.exhaustive import EVERYTHING_IS_ORDERED, STOPPED, Graph, exhaust
+from armed_conformance.exhaustive import EVERYTHING, EVERYTHING_IS_ORDERED, STOPPED, Graph, NotSearched, exhaust
 from armed_conformance.histories import History, play
-from armed_conformance.lockstep import Cannot, Coverage
-from armed_conformance.protocol import Circumstance, ExitKind, Step
+from armed_conformance.lockstep import Coverage
+from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Step
 from armed_conformance.run import UnknownTarget
+from armed_model.profiles import V18
 
 _spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
 planted = importlib.util.module_from_spec(_spec)
@@ -78,7 +79,7 @@ def everything(lockstep):
     for child in lockstep.children:
         number = lockstep._number(child)
         tried += [("end", number, each.name) for each in ExitKind]
-        tried += [("step", number, each.value) for each in Step if child in lockstep.steppable]
+        tried += [("step", number, each.value) for each in Step if child in lockstep.steppable and each in EVERYTHING]
     return [lockstep.after(order) for order in tried]
 
 
@@ -114,7 +115,7 @@ def test_states_and_orders_are_counted_as_before(depth, slots, states, orders):
 
 
 def test_from_some_depth_on_everything_is_ordered():
-    every = {str(each) for each in (*Step, *ExitKind, *Circumstance)}
+    every = {str(each) for each in EVERYTHING}
 
     def ordered(depth):
         return {exhaustive._what(order) for node in Graph(depth, 1).nodes for order in node.leads}
@@ -198,13 +199,13 @@ def test_an_implementation_that_hides_a_state_does_not_pass():
 
 
 class Poor(ArmedFork):
-    cannot = frozenset({*Circumstance, *Step, *ExitKind} - {Step.HOOK, Step.ARM, ExitKind.RAW_EXIT_0})
+    cannot = frozenset({*Circumstance, *Step, *ExitKind} - {Step.SERVE, Step.ARM, ExitKind.RAW_EXIT_0})
 
 
 def test_what_an_implementation_cannot_do_is_not_ordered():
     report = exhaust("test_exhaustive:Poor", 4)
     assert report.passed, report.mismatch or report.missing
-    assert set(report.ordered) == {"start", "supervise", "stop", "hook", "arm", "_exit(0)"}
+    assert set(report.ordered) == {"start", "supervise", "stop", "serve", "arm", "_exit(0)"}
     assert report.never_ordered == []
 
 
@@ -220,6 +221,15 @@ def test_patience_can_end_in_a_recovery_that_is_under_way():
 def test_bounds_that_make_no_sense_are_refused(depth, slots):
     with pytest.raises(ValueError, match="depth is 1 or more"):
         exhaust("armed:fork", depth, slots=slots)
+
+
+class OfAnotherProfile(ArmedFork):
+    profile = V18
+
+
+def test_another_profile_than_reference_is_refused():
+    with pytest.raises(NotSearched, match="held to the profile 18"):
+        exhaust("test_exhaustive:OfAnotherProfile", 1)
 
 
 def test_an_unknown_target_is_refused():
