@@ -28,7 +28,9 @@ from rich.table import Table
 from armed_audit import bench as benchmarks
 from armed_audit import verify as verification
 from armed_audit import versions
+from armed_conformance import exhaustive
 from armed_conformance import replay as histories_as_files
+from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
@@ -496,9 +498,18 @@ def conform(
     target: Annotated[
         str, typer.Argument(help=f"{', '.join(ADAPTERS)}, or package.module:Class of your own implementation.")
     ] = "armed:fork",
-    histories: Annotated[int, typer.Option(min=1, help="How many random histories, after the directed ones.")] = 200,
+    histories: Annotated[
+        int | None, typer.Option(min=1, show_default="200", help="How many random histories, after the directed ones.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed makes the same choices; without it one is drawn, and shown.")
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Instead: every order in each state that fewer than so many reach.")
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, max=CHILDREN, show_default=str(exhaustive.SLOTS), help="With --depth: how many slots."),
     ] = None,
     failure: Annotated[
         Path, typer.Option(help="Where a history that differs is written, for --replay; not written if none does.")
@@ -510,30 +521,49 @@ def conform(
 ) -> None:
     """Hold real processes to the model, step by step. Exit 0 iff nothing differs and every cell was seen.
 
-    A cell is the situation of a child at its death and the way it ended. What differs is told as a story, shrunk, and
-    kept in a file: --replay plays it again.
+    A cell is the situation of a child at its death and the way it ended. With --depth it is each state, and each order
+    in it. What differs is told as a story, shrunk, and kept in a file: --replay plays it again.
     """
     if replay is not None:
         _replay(target, replay, Output(json_file))
+    if depth is None and slots is not None:
+        _refuse("--slots goes with --depth: other histories have as many slots as they need")
+    if depth is not None and (histories, seed) != (None, None):
+        _refuse("--depth leaves nothing to chance: leave --histories and --seed out")
     output = Output(json_file)
+    report: Report | exhaustive.Exhaustion
     with _importing(), output.progress() as progress:
-        report = run_conformance(
-            target,
-            histories,
-            seed=seed,
-            progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
-        )
-    _show_conformance(output.table, report)
+        if depth is None:
+            report = run_conformance(
+                target,
+                200 if histories is None else histories,
+                seed=seed,
+                progress=lambda what, done, total: progress(f"{target}, {what}: {done} of {total}"),
+            )
+        else:
+            report = exhaustive.exhaust(
+                target,
+                depth,
+                slots=exhaustive.SLOTS if slots is None else slots,
+                progress=lambda given, total: progress(f"{target}, orders: {given:,} of {total:,}"),
+            )
+    if isinstance(report, Report):
+        _show_conformance(output.table, report)
+    else:
+        _show_exhaustion(output.table, report)
     if report.failing is not None:
-        try:
-            histories_as_files.save(report.failing, failure)
-        except OSError as error:
-            _refuse(f"cannot write {failure}: {error.strerror}; do: --failure FILE")
-        again = f"armed conform {target} --replay {failure}"
-        told = f"The history is in {failure}; again: {again}"
-        output.table.print(told, highlight=False, soft_wrap=True, markup=False)
+        _keep(report.failing, failure, target, output)
     output.write_json(report.as_json())
     raise typer.Exit(HOLDS if report.passed else FAILS)
+
+
+def _keep(failing: Mismatch, failure: Path, target: str, output: Output) -> None:
+    try:
+        histories_as_files.save(failing, failure)
+    except OSError as error:
+        _refuse(f"cannot write {failure}: {error.strerror}; do: --failure FILE")
+    told = f"The history is in {failure}; again: armed conform {target} --replay {failure}"
+    output.table.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -543,6 +573,8 @@ def _importing() -> Iterator[None]:
         sys.path.insert(0, here)
     try:
         yield
+    except exhaustive.NotSearched as error:
+        _refuse(f"{error}: leave --depth out")
     except UnknownTarget as error:
         _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
 
@@ -747,10 +779,31 @@ def _show_conformance(console: Console, report: Report) -> None:
     console.print(table)
     for line in _not_looked_at(report):
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    _show_verdict(console, report)
+
+
+def _show_exhaustion(console: Console, report: exhaustive.Exhaustion) -> None:
+    result = report.as_json()
+    title = f"armed conform {escape(report.target)} --depth {report.depth}"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_row("slots", f"{report.slots}")
+    table.add_row("states", f"{report.states_seen:,} of {report.states:,} that fewer than {report.depth} orders reach")
+    table.add_row("orders in them", f"{result['orders_given']:,} of {report.orders:,}")
+    for name in ("histories", "steps", "refusals", "armed_deaths", "recoveries"):
+        table.add_row(name.replace("_", " "), f"{result[name]:,}")
+    for name in ("deaths", "decisions"):
+        table.add_row(name, ", ".join(f"{kind}: {count}" for kind, count in result[name].items()))
+    table.add_row("cannot", ", ".join(report.cannot) or "nothing: it can express every step and exit kind")
+    table.add_row("never ordered", ", ".join(report.never_ordered) or "nothing of what it can")
+    console.print(table)
+    _show_verdict(console, report)
+
+
+def _show_verdict(console: Console, report: Report | exhaustive.Exhaustion) -> None:
     if report.mismatch:
         console.print(f"[red]{escape(report.mismatch)}[/]", highlight=False, soft_wrap=True)
-    for cell in report.missing[: 0 if report.mismatch else 10]:
-        console.print(f"[red]never seen:[/] {escape(str(cell))}", soft_wrap=True)
+    for each in report.missing[: 0 if report.mismatch else 10]:
+        console.print(f"[red]never seen:[/] {escape(str(each))}", soft_wrap=True)
     verdict = "[green]no difference from the model[/]" if report.passed else "[red]it does not conform[/]"
     console.print(f"{escape(report.target)}: {verdict} ({report.seconds:.1f} s).", highlight=False)
 

@@ -16,6 +16,7 @@ from typing import Any
 from armed import Decision
 from armed_conformance import crash_points, crash_targets, soak, stray_writes
 from armed_conformance.decisions import compare_decisions
+from armed_conformance.exhaustive import EVERYTHING_IS_ORDERED, exhaust
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.run import conform, draw_seed
 from armed_model.explore import explore, violations
@@ -46,6 +47,8 @@ class Extent:
     by_tlc: tuple[tlc.Bounds, ...]
     histories: int
     spawned_histories: int
+    orders_deep: int
+    """In every state that fewer orders reach, every order is given."""
     child_points: int
     """One of so many boundaries at which a child is struck; `supervisor_points` likewise, by start method."""
     supervisor_points: dict[str, int]
@@ -64,6 +67,7 @@ QUICK = Extent(
     by_tlc=tlc.QUICK,
     histories=60,
     spawned_histories=0,
+    orders_deep=3,
     child_points=50,
     supervisor_points={"fork": 400},
     stray_writes=20_000,
@@ -79,6 +83,7 @@ USUAL = Extent(
     by_tlc=tlc.FULL,
     histories=600,
     spawned_histories=0,
+    orders_deep=5,
     child_points=8,
     supervisor_points={"fork": 40, "spawn": 400},
     stray_writes=100_000,
@@ -89,6 +94,7 @@ FULL = replace(
     name="full",
     histories=1_000,
     spawned_histories=200,
+    orders_deep=6,
     child_points=1,
     supervisor_points={"fork": 1, "spawn": 1},
     stray_writes=1_000_000,
@@ -172,6 +178,8 @@ class Verification:
             left += [
                 f"{FULL.histories} random histories (here {here.histories}), "
                 f"and {FULL.spawned_histories} with spawned children (here {here.spawned_histories or 'none'})",
+                f"every order in every state that fewer than {FULL.orders_deep} orders reach "
+                f"(here {here.orders_deep})",
                 f"every boundary of a child (here one of {here.child_points}) and of a supervisor "
                 f"(here {_sampled(here.supervisor_points)})",
                 f"{FULL.stray_writes:,} stray writes (here {here.stray_writes:,})",
@@ -237,6 +245,8 @@ def verify(
          lambda part: _decisions(part, progress)),
         (Part("conformance", "real processes do what the model does, step by step"),
          lambda part: _conform(part, "armed:fork", extent.histories, run.seed, progress)),
+        (Part("exhaustive", "whatever is ordered in states that few orders reach, real processes do as the model does"),
+         lambda part: _exhaust(part, extent, progress)),
         (Part("crash points", "struck before any instruction, what holds something is not clean, and nothing is left"),
          lambda part: _crash_points(part, extent, progress)),
         (Part("stray writes", "whatever is written into the table, the supervisor does not fail and is not deceived"),
@@ -429,6 +439,18 @@ def _conform(part: Part, target: str, histories: int, seed: int, progress: Progr
     part.failures += [report.mismatch] if report.mismatch else []
     if not report.mismatch:
         part.failures += [f"never seen: {cell}" for cell in report.missing]
+
+
+def _exhaust(part: Part, extent: Extent, progress: Progress) -> None:
+    report = exhaust(
+        "armed:fork", extent.orders_deep, progress=lambda given, total: progress(f"orders: {given:,} of {total:,}")
+    )
+    seen = report.as_json()
+    wanted = ("depth", "slots", "states_seen", "states", "orders_given", "orders", "histories", "steps", "refusals")
+    part.counts = {name: seen[name] for name in (*wanted, "deaths", "recoveries")}
+    part.failures += [report.mismatch] if report.mismatch else [f"never seen: {each}" for each in report.missing]
+    if report.depth >= EVERYTHING_IS_ORDERED and not report.mismatch:
+        part.failures += [f"never ordered: {each}" for each in report.never_ordered]
 
 
 def _sampled(points: dict[str, int]) -> str:

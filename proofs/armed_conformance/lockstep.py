@@ -65,7 +65,8 @@ MOST_HELD = 4
 BESIDES = 4
 """How many children there may be besides those that have slots: auxiliary and dead-end ones."""
 
-_REAPING = {Decided.CLEAN: "reap_clean", Decided.CRASH: "reap_crash", Decided.BOOK_KEEPING: "reap_book_keeping"}
+REAPING = {Decided.CLEAN: "reap_clean", Decided.CRASH: "reap_crash", Decided.BOOK_KEEPING: "reap_book_keeping"}
+"""What the supervisor makes of a death -> the model's action."""
 _ORDERLY_ON_REQUEST = 1
 """The status with which a child leaves that is asked to (SIGTERM)."""
 
@@ -524,9 +525,9 @@ class Lockstep:
         if death.status is not None and expected != death.status:
             self._differ(f"child {death.child} ended with status {expected}", f"status {death.status} was reported")
         suffix = "" if self._read(slot_of, actor) else "_without_a_slot"
-        reaping = _REAPING[death.decided] + suffix
+        reaping = REAPING[death.decided] + suffix
         if not self._can(reaping, actor.model):
-            allowed = [made.value for made, action in _REAPING.items() if self._can(action + suffix, actor.model)]
+            allowed = [made.value for made, action in REAPING.items() if self._can(action + suffix, actor.model)]
             self._differ(
                 f"the decision about child {death.child} is: {' or '.join(allowed)} ({self._describe(actor)})",
                 f"it was: {death.decided.value}",

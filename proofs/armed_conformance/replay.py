@@ -12,7 +12,7 @@ follow the last order, if it is not ["stop"].
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from os import PathLike
@@ -38,18 +38,51 @@ def save(mismatch: Mismatch, file: str | PathLike[str]) -> None:
 
 
 def shrink(make: Callable[[], Implementation], mismatch: Mismatch) -> Mismatch:
-    """Leave out every order without which implementation and model still disagree, and return how they do then."""
-    smallest, at = mismatch, len(mismatch.orders) - 1
-    while at >= 0:
-        fewer = [*smallest.orders[:at], *smallest.orders[at + 1 :]]
-        try:
-            play(History("shrunk", smallest.slots, partial(follow, orders=fewer)), make(), Coverage())
-        except DoesNotReturn:
-            return smallest  # each further try would take as long
-        except Mismatch as found:
-            smallest = found
-        at = min(at, len(smallest.orders)) - 1
+    """Leave out every child and order without which they still disagree, and return how they do then."""
+    smallest = mismatch
+    try:
+        for child in sorted({*map(_child, mismatch.orders)} - {0}, reverse=True):
+            smallest = _if_still(make, smallest, _without(child, smallest.orders))
+        at = len(smallest.orders) - 1
+        while at >= 0:
+            smallest = _if_still(make, smallest, [*smallest.orders[:at], *smallest.orders[at + 1 :]])
+            at = min(at, len(smallest.orders)) - 1
+    except DoesNotReturn:
+        pass  # each further try would take as long
     return smallest
+
+
+def _if_still(make: Callable[[], Implementation], smallest: Mismatch, fewer: list[Order]) -> Mismatch:
+    """Return how they disagree with fewer orders; if they do not, how they did. Raises DoesNotReturn."""
+    try:
+        play(History("shrunk", smallest.slots, partial(follow, orders=fewer)), make(), Coverage())
+    except DoesNotReturn:
+        raise
+    except Mismatch as found:
+        return found
+    return smallest
+
+
+def _child(order: Order) -> int:
+    """Return the child that is ordered, 0 for none."""
+    match order:
+        case (_, int(number), _):
+            return number
+    return 0
+
+
+def _without(child: int, orders: Sequence[Order]) -> list[Order]:
+    """Return the orders without those of a child, and without the last start before them: most often its own."""
+    of_it = [at for at, order in enumerate(orders) if _child(order) == child]
+    starts = [at for at, order in enumerate(orders[: of_it[0]]) if order[0] == "start"]
+    left: list[Order] = []
+    for at, order in enumerate(orders):
+        match order:
+            case (name, int(number), what) if number > child:
+                left.append((name, number - 1, what))
+            case _ if at not in (*of_it, *starts[-1:]):
+                left.append(order)
+    return left
 
 
 def load(file: str | PathLike[str]) -> History:
@@ -102,16 +135,21 @@ def follow(lockstep: Lockstep, orders: list[Order]) -> None:
     """
     for order in orders:
         with suppress(Cannot):
-            match order:
-                case ("start" | "supervise" | "stop" as name,):
-                    getattr(lockstep, name)()
-                    if lockstep.stopped:
-                        return
-                case ("arrange", str(circumstance)):
-                    lockstep.arrange(Circumstance(circumstance))
-                case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
-                    lockstep.step(child, Step(step))
-                case ("end_auxiliary", int(which), str(kind)):
-                    lockstep.end_auxiliary(which, ExitKind[kind])
-                case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
-                    lockstep.end(child, ExitKind[kind])
+            obey(lockstep, order)
+        if lockstep.stopped:
+            return
+
+
+def obey(lockstep: Lockstep, order: Order) -> None:
+    """Do what is ordered, unless of a child that is not there. Raises Cannot, and Mismatch where something differs."""
+    match order:
+        case ("start" | "supervise" | "stop" as name,):
+            getattr(lockstep, name)()
+        case ("arrange", str(circumstance)):
+            lockstep.arrange(Circumstance(circumstance))
+        case ("step", int(number), str(step)) if (child := lockstep.child(number)) is not None:
+            lockstep.step(child, Step(step))
+        case ("end_auxiliary", int(which), str(kind)):
+            lockstep.end_auxiliary(which, ExitKind[kind])
+        case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
+            lockstep.end(child, ExitKind[kind])

@@ -205,6 +205,33 @@ def test_a_target_beside_json_is_what_is_tested(before, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == kept, "no file of the target's name, nothing of Hypothesis"
 
 
+def test_conform_gives_every_order_to_a_depth():
+    ran = armed("conform", "armed:fork", "--depth", "2", "--slots", "1", "--json")
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert result["passed"]
+    assert (result["depth"], result["slots"]) == (2, 1)
+    assert result["states"] == result["states_seen"] == 5
+    assert result["orders"] == result["orders_given"] == 51
+    assert result["histories"] > 0
+    assert result["steps"] > 0
+    assert "5 of 5 that fewer than 2 orders reach" in ran.stderr
+    assert "no difference from the model" in ran.stderr
+
+
+def test_what_differs_at_a_depth_is_told_and_kept_to_be_played_again(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "conformance")}
+    ran = armed("conform", "planted:FlagOnly", "--depth", "2", "--slots", "1", env=environment, cwd=tmp_path)
+    assert ran.returncode == 1, ran.stderr
+    assert "what was seen:  it was: clean" in ran.stdout
+    assert "does not conform" in ran.stdout
+    again = armed("conform", "planted:FlagOnly", "--replay", "armed-failure.json", env=environment, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "what was seen:  it was: clean" in again.stdout
+    mended = armed("conform", "armed:fork", "--replay", "armed-failure.json", cwd=tmp_path)
+    assert mended.returncode == 0, mended.stdout
+
+
 @pytest.mark.parametrize("command", ["conform", "prove", "verify"])
 def test_a_word_after_json_that_does_not_look_like_a_file_is_no_file(command, tmp_path):
     ran = armed(command, "--json", "result", cwd=tmp_path)
@@ -291,6 +318,10 @@ def test_a_history_that_cannot_be_kept_or_read_is_one_clear_line(tmp_path, in_on
         (["bench", "nonsense"], "give detect, engage"),
         (["conform", "nonsense"], "armed:fork"),
         (["conform", "--histories", "0"], "histories"),
+        (["conform", "--depth", "0"], "depth"),
+        (["conform", "--depth", "2", "--slots", "5"], "slots"),
+        (["conform", "--depth", "2", "--seed", "1"], "leave --histories and --seed out"),
+        (["conform", "--slots", "2"], "goes with --depth"),
         (["conform", "os:getcwd"], "os has no class getcwd"),
         (["prove", "--json="], "--json= has no FILE"),
         (["verify", "--quick", "--full"], "exclude each other"),

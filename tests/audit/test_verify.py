@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from armed_audit import verify as verification
 from armed_audit.cli import run
 from armed_audit.verify import EXTENTS, FULL, QUICK, USUAL, Part, verify
 from armed_conformance import crash_points, soak
+from armed_conformance.exhaustive import EVERYTHING, Exhaustion
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.run import Report
 from armed_model.interpret import Size
@@ -24,8 +26,8 @@ from armed_proofs import cvc5_opinion, matrix, tlc
 from armed_proofs.matrix import Cell, Matrix, Statement, Verdict
 
 PARTS = [
-    "proofs", "exploration", "interpreter", "controls", "cvc5", "TLC", "decisions", "conformance", "crash points",
-    "stray writes", "soak",
+    "proofs", "exploration", "interpreter", "controls", "cvc5", "TLC", "decisions", "conformance", "exhaustive",
+    "crash points", "stray writes", "soak",
 ]  # fmt: skip
 COUNTS = {
     "proofs": {"proved", "obligations", "premises reached"},
@@ -36,6 +38,7 @@ COUNTS = {
     "TLC": {"instances", "states"},
     "decisions": {"decisions"},
     "conformance": {"histories", "steps", "deaths", "armed_deaths", "recoveries", "cells_seen", "cells_wanted"},
+    "exhaustive": {"depth", "slots", "states", "states_seen", "orders", "orders_given", "histories", "deaths"},
     "crash points": {"child boundaries", "child points", "supervisor boundaries", "supervisor points"},
     "stray writes": {"writes", "lives", "armed deaths", "recoveries"},
     "soak": {"lives", "recoveries", "exited", "crashed"},
@@ -48,8 +51,8 @@ from armed_audit import cli, verify
 
 quick = verify.QUICK
 verify.QUICK = replace(quick, reference_sizes=quick.reference_sizes[1:], states_compared=2, by_cvc5=quick.by_cvc5[:1],
-                       by_tlc=quick.by_tlc[-1:], histories=2, child_points=200, supervisor_points={"fork": 4000},
-                       lives=300)
+                       by_tlc=quick.by_tlc[-1:], histories=2, orders_deep=2, child_points=200,
+                       supervisor_points={"fork": 4000}, lives=300)
 sys.exit(cli.run(sys.argv[1:]))
 """
 """All parts, with small bounds: what the whole of it finds is for CI to see."""
@@ -99,7 +102,7 @@ def test_it_says_without_a_terminal_that_a_part_is_through(small):
 def test_it_says_what_quick_leaves_out(small):
     ran, result, _ = small
     assert result["extent"] == "quick"
-    assert len(result["left_out"]) == 12
+    assert len(result["left_out"]) == 13
     assert "left out by --quick" in ran.stderr
     assert any("armed mutate" in line for line in result["left_out"])
 
@@ -129,7 +132,7 @@ def test_quick_is_less_than_usual_and_that_less_than_full():
     assert set(QUICK.by_tlc) <= {*USUAL.by_tlc, *QUICK.by_tlc}
     assert USUAL.by_tlc == FULL.by_tlc
     assert len(USUAL.by_cvc5) == len(FULL.by_cvc5) == len(PROFILES) * 5
-    for name in ("states_compared", "histories", "stray_writes", "lives"):
+    for name in ("states_compared", "histories", "orders_deep", "stray_writes", "lives"):
         assert getattr(QUICK, name) < getattr(USUAL, name) <= getattr(FULL, name)
     assert QUICK.child_points > USUAL.child_points > FULL.child_points == 1
     assert set(FULL.supervisor_points.values()) == {1}
@@ -140,7 +143,7 @@ def test_what_is_left_out_is_said_of_each_extent():
     said = {each.name: verification.Verification(each, strict=False, seed=1).left_out for each in EXTENTS.values()}
     assert said["full"] == ["mutants of the specification: `armed mutate`"]
     assert set(said["full"]) < set(said["usual"])
-    assert len(said["usual"]) == 5
+    assert len(said["usual"]) == 6
     assert "100,000 lives under one supervisor (here 5,000)" in said["usual"]
 
 
@@ -171,6 +174,7 @@ STEPS = {
     "TLC": "_ask_tlc",
     "decisions": "_decisions",
     "conformance": "_conform",
+    "exhaustive": "_exhaust",
     "crash points": "_crash_points",
     "stray writes": "_stray_writes",
     "soak": "_soak",
@@ -417,6 +421,32 @@ def test_a_mismatch_fails_and_is_what_is_told(only, monkeypatch):
 def test_histories_that_were_not_run_are_no_pass(only, monkeypatch):
     conforms(monkeypatch, wanted=2)
     assert {"histories", "steps", "deaths", "recoveries"} <= {*only("conformance").empty}
+
+
+def exhausts(monkeypatch, depth=2, **facts):
+    report = Exhaustion("armed:fork", depth, 2, **facts)
+    monkeypatch.setattr(verification, "exhaust", lambda *_, **__: report)
+
+
+def test_a_state_that_was_never_seen_fails(only, monkeypatch):
+    exhausts(monkeypatch, states=2, states_seen=1, missing=["state: start; start"])
+    assert only("exhaustive").failures == ["never seen: state: start; start"]
+
+
+def test_what_differs_in_a_state_fails_and_is_what_is_told(only, monkeypatch):
+    exhausts(monkeypatch, depth=5, mismatch="the model says: crash")
+    assert only("exhaustive").failures == ["the model says: crash"]
+
+
+def test_a_kind_of_order_that_was_never_given_fails_at_a_depth_where_each_is(only, monkeypatch):
+    every = [str(each) for each in EVERYTHING]
+    exhausts(monkeypatch, depth=5, ordered=Counter(every[1:]))
+    assert only("exhaustive").failures == [f"never ordered: {every[0]}"]
+
+
+def test_orders_that_were_not_given_are_no_pass(only, monkeypatch):
+    exhausts(monkeypatch)
+    assert {"states", "states_seen", "orders", "orders_given", "histories", "deaths"} <= {*only("exhaustive").empty}
 
 
 # Crash points, stray writes, soak

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
 from armed import CrashWhileClosing, Event, EventKind, Mode, NotRunning, SlotsExhausted, StartupFailed, Supervisor
@@ -126,6 +128,9 @@ class ArmedFork:
         self._arranged.add(circumstance)
         if circumstance is Circumstance.PATIENCE_ENDS:
             self._supervisor._stop_after = STUCK_AFTER
+            deadlines = self._supervisor._deadlines
+            if deadlines.kill_at < math.inf:  # a recovery is under way already
+                self._supervisor._deadlines = replace(deadlines, kill_at=time.monotonic() + STUCK_AFTER)
 
     def step(self, child: int, step: Step) -> None:
         """Have a living child take a step."""
