@@ -132,7 +132,9 @@ EVENTS = (
         (("fork_auxiliary",), ("assign_auxiliary", "fork")),
         gives_patience=True,
     ),
-    Meaning("exited", ("worker",), "It was reaped, and is clean.", (("reap_clean",), ("reap_book_keeping",)), (), CLEAN),
+    Meaning(
+        "exited", ("worker",), "It was reaped, and is clean.", (("reap_clean",), ("reap_book_keeping",)), (), CLEAN
+    ),
     Meaning(
         "exited",
         _WITHOUT,
@@ -249,7 +251,7 @@ def markdown() -> str:
 def _lines() -> Iterator[str]:
     yield "# The journal: its events, and what they mean"
     yield ""
-    yield "Written by `armed export events` from `armed_model/events.py`, which is what `armed check-trace` reads journals by."
+    yield "Written by `armed export events` from `armed_model/events.py`, by which `armed check-trace` reads journals."
     yield "A journal (`Supervisor(journal=...)`) has one event a line, as a JSON object. Other fields are ignored."
     yield ""
     yield "## Fields"
@@ -272,8 +274,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Meaning"
     yield ""
-    yield "`opened` is the first line of a supervisor, and no action: everything is blank, and it is running, or starting"
-    yield "where there is a startup child. A file may have several supervisors, one after another."
+    yield "`opened` is the first line of a supervisor, and no action: everything is blank, and it is running, or"
+    yield "starting where there is a startup child. A file may have several supervisors, one after another."
     yield ""
     yield "| event | of | means | actions of the model |"
     yield "| --- | --- | --- | --- |"
@@ -282,8 +284,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## What is not told"
     yield ""
-    yield "A child's own steps (arm, take, give, disarm, leave, how it ends) have no line: they stand before its end, and"
-    yield "what the slot held says which. So have these:"
+    yield "A child's own steps (arm, take, give, disarm, leave, how it ends) have no line: they stand before its end,"
+    yield "and what the slot held says which. These have none either:"
     yield ""
     yield "| action | where it is |"
     yield "| --- | --- |"

@@ -23,7 +23,6 @@ from armed_model.events import (
     CRASH,
     EVENTS,
     EVERY_LINE,
-    KINDS,
     NAMES,
     OF_A_CHILD,
     OF_A_WORKERS_START,
@@ -47,10 +46,7 @@ from armed_model.system import (
     clean_word,
     decided_clean,
     flag,
-    mode,
-    phase,
     slot_of,
-    status,
     status_is_clean,
 )
 
@@ -250,9 +246,7 @@ class _Model:
         profile = system.profile
         self.mode, self.slot_of = self.instance.index["mode"], self.instance.index["slot_of"]
         self.status, self.phase = self.instance.index["status"], self.instance.index["phase"]
-        self.conditions = {
-            when: self.instance.predicate(when.holds(profile)) for each in EVENTS for when in each.when
-        }
+        self.conditions = {when: self.instance.predicate(when.holds(profile)) for each in EVENTS for when in each.when}
         self.decides_clean = self.instance.predicate(decided_clean(profile), (c,))
         self.decides_clean_without = self.instance.predicate(status_is_clean(c), (c,))
         self.words = {
@@ -263,7 +257,9 @@ class _Model:
         self.of_children = [
             position for position, variable in enumerate(self.instance.variables) if variable.index is CHILD
         ]
-        self.names_of_words = {self.instance.index[name] for name in ("slot_of", "token") if name in self.instance.index}
+        self.names_of_words = {
+            self.instance.index[name] for name in ("slot_of", "token") if name in self.instance.index
+        }
         self.deaths: dict[tuple[Any, ...], dict[Death, Silent]] = {}
 
     def grown(self, size: Size, states: Iterable[State]) -> tuple[_Model, set[State]]:
@@ -304,7 +300,8 @@ class _Model:
         for name in run:
             if name not in self.instance.actions:
                 return f"{self.instance.system.profile.name} has no {name}"
-            action, arguments = self.instance.actions[name], ()
+            action = self.instance.actions[name]
+            arguments: Arguments = ()
             for arguments in self.bindings(name, child, slot):
                 if action.enabled(state, *arguments):
                     break
@@ -487,7 +484,7 @@ class Follower:
             raise NoBehaviour(f"started: {hex(word)} was the clean word of an earlier assignment")
 
     def _numbered(self, line: Line) -> _Child:
-        """Give a new child its numbers. A slot that is in use has its own: that it is not free is the model's to say."""
+        """Give a new child its numbers. A slot in use has its own: that it is not free is the model's to say."""
         self._grow()
         slot = 0
         if line.slot:
