@@ -60,6 +60,18 @@ _SHOWN = 12
 """How many children are named when it is said what could have come."""
 
 
+_STATUSES = {
+    (0,): "status 0",
+    (1,): "status 1",
+    (2,): "a status other than 0 and 1",
+    (0, 1): "status 0 or 1",
+    (0, 2): "a status other than 1",
+    (1, 2): "a status other than 0",
+    (0, 1, 2): "any status",
+}
+"""How it is said which of the statuses 0, 1 and (for all others) 2 are possible."""
+
+
 class Unreadable(Exception):
     """A line is none of a journal. The message names the field."""
 
@@ -627,14 +639,9 @@ class Follower:
                 continue
             ways = []
             for name, word in words:
-                statuses = [
-                    told
-                    for number, told in ((0, "0"), (1, "1"), (2, "another one"))
-                    if self._can_end(meaning, child, number, word)
-                ]
-                if statuses:
-                    status_told = "any status" if len(statuses) == 3 else f"status {' or '.join(statuses)}"
-                    ways.append(status_told + (f" with {name}" if name else ""))
+                numbers = tuple(number for number in (0, 1, 2) if self._can_end(meaning, child, number, word))
+                if numbers:
+                    ways.append(_STATUSES[numbers] + (f" with {name}" if name else ""))
             if ways:
                 yield f"{meaning.event}, {where}: {'; '.join(ways)}"
 
