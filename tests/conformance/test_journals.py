@@ -1,0 +1,295 @@
+"""What real supervisors write is a behaviour of the model, and what is no such thing any more is found out."""
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from armed import CrashWhileClosing, EventKind, LostAtEnd, RecoveryLimit, StartupFailed, Supervisor
+from armed.exits import Watch
+from armed_model.events import EVENTS, NAMES
+from armed_model.profiles import NO_DEAD_MAN_SWITCH, PROFILES
+from armed_model.trace import check
+
+LIMIT = 20.0
+
+
+def idle(me, shared, *_):
+    with me.engage():
+        pass
+
+
+def crash(me, shared):
+    with me.engage():
+        os._exit(0)
+
+
+def deaf(me, shared, ready):
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    os.write(ready, b".")
+    while True:
+        signal.pause()
+
+
+def waiting(me, shared, ready):
+    os.write(ready, b".")
+    while True:
+        signal.pause()
+
+
+def crashing_when_asked(me, shared, ready):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    with me.engage():
+        waiting(me, shared, ready)
+
+
+def scribbling(me, shared):
+    with me.engage():
+        me._word[0] = 0xBAD
+        os._exit(0)
+
+
+def crashing_at_first(me, shared):
+    if me.generation == 1:
+        crash(me, shared)
+
+
+def prepare(me, shared, previous):
+    pass
+
+
+def prepare_at_the_second_try(me, shared, previous):
+    if me.generation % 2:
+        sys.exit(1)
+
+
+def prepare_the_first(me, shared, previous):
+    while me.generation > 1:
+        signal.pause()
+
+
+def paused(*_):
+    signal.pause()
+
+
+def prepare_too_slowly(me, shared, previous):
+    while me.generation == 1:
+        signal.pause()
+
+
+def lives(sup, ready):
+    for target in (idle, lambda me, shared: sys.exit(1), lambda me, shared: os._exit(0)):
+        sup.start(target)
+        sup.run(LIMIT)
+    for _ in range(2):
+        sup.start(idle)
+    sup.run(LIMIT)
+
+
+def crash_beside_others(sup, ready):
+    for _ in range(2):
+        sup.start(waiting, ready[1])
+        os.read(ready[0], 1)
+    sup.start(crash)
+    sup.run(LIMIT)
+    sup.start(idle)
+    sup.run(LIMIT)
+
+
+def raw_status(sup, ready):
+    sup.start(lambda me, shared: os._exit(2))
+    sup.run(LIMIT)
+
+
+def stuck(sup, ready):
+    sup.start(deaf, ready[1])
+    os.read(ready[0], 1)
+    sup.start(crash)
+    sup.run(LIMIT)
+
+
+def one_crash(sup, ready):
+    sup.start(crash)
+    sup.run(LIMIT)
+
+
+def again(sup, ready):
+    sup.start(crashing_at_first, restart=True)
+    sup.run(LIMIT)
+
+
+def start_two_where_one_is_free(sup, ready):
+    """Return the worker and the dead-end child."""
+    worker = sup.start(waiting, ready[1])
+    os.read(ready[0], 1)
+    return worker, sup.start(idle)
+
+
+def say_no(sup, ready):
+    start_two_where_one_is_free(sup, ready)
+    while EventKind.EXITED not in [event.kind for event in sup.step(LIMIT)]:
+        pass
+
+
+def lose_the_one_who_says_no(sup, ready):
+    os.kill(start_two_where_one_is_free(sup, ready)[0].pid, signal.SIGKILL)
+    sup.run(LIMIT)
+
+
+def kill_the_one_who_says_no(sup, ready):
+    os.kill(start_two_where_one_is_free(sup, ready)[1].pid, signal.SIGKILL)
+    sup.run(LIMIT)
+
+
+def too_often(sup, ready):
+    for _ in range(2):
+        one_crash(sup, ready)
+
+
+def close_with_a_stuck_child(sup, ready):
+    sup.start(deaf, ready[1])
+    os.read(ready[0], 1)
+    sup.close(0)
+
+
+def crash_while_closing(sup, ready):
+    sup.start(crashing_when_asked, ready[1])
+    os.read(ready[0], 1)
+    sup.start(waiting, ready[1])
+    os.read(ready[0], 1)
+    sup.close(LIMIT)
+
+
+def close_in_a_recovery(sup, ready):
+    sup.start(deaf, ready[1])
+    os.read(ready[0], 1)
+    sup.start(lambda me, shared: os._exit(2))
+    while EventKind.CRASHED not in [event.kind for event in sup.step(LIMIT)]:
+        pass
+
+
+def close_while_preparing(sup, ready):
+    sup.start(crash)
+    while sup.mode.value != "starting":
+        sup.step(LIMIT)
+
+
+class OutOfDescriptors(Watch):
+    """Refuses the first child, when that has armed or was never to."""
+
+    before = None
+
+    def add(self, pid):
+        if self.before is not None:
+            self.before()
+            self.before = None
+            raise OSError("planted: no descriptor")
+        return super().add(pid)
+
+
+def starts_that_fail(sup, ready):
+    def armed(me, shared):
+        with me.engage():
+            waiting(me, shared, ready[1])
+
+    for target, before in ((idle, lambda: None), (armed, lambda: os.read(ready[0], 1))):
+        sup._watch.close()
+        sup._watch = OutOfDescriptors()
+        sup._watch.before = before
+        with pytest.raises(OSError, match="planted"):
+            sup.start(target)
+        sup.run(LIMIT)
+
+
+def spawn_one(sup, ready):
+    sup.start(print)
+    sup.run(LIMIT)
+
+
+def scribble(sup, ready):
+    sup.start(scribbling)
+    sup.run(LIMIT)
+
+
+def made_once():
+    made = iter([1])
+
+    def make_shared():
+        if next(made, None) is None:
+            raise OSError("planted: no memory")
+
+    return make_shared
+
+
+SCENES = {
+    "nothing": (lambda sup, ready: None, {}),
+    "clean lives": (lives, {}),
+    "a crash beside others": (crash_beside_others, {}),
+    "a crash without early warning": (crash_beside_others, {"early_warning": "off"}),
+    "a raw status": (raw_status, {}),
+    "a stuck child": (stuck, {"stop_after": 0.1}),
+    "work begun anew": (again, {}),
+    "a startup child": (one_crash, {"startup": prepare}),
+    "a startup child that fails": (one_crash, {"startup": prepare_at_the_second_try}),
+    "a startup child that takes too long": (one_crash, {"startup": prepare_too_slowly, "startup_limit": 0.1}),
+    "a startup child that always fails": (
+        one_crash,
+        {"startup": lambda me, shared, previous: sys.exit(1), "restart_limit": (1, 60.0)},
+    ),
+    "shared memory that cannot be made again": (one_crash, {"make_shared": made_once()}),
+    "too many recoveries": (too_often, {"restart_limit": (1, 60.0)}),
+    "a dead-end child": (say_no, {"slots": 1, "dead_end": lambda *_: None}),
+    "a dead-end child that is lost": (lose_the_one_who_says_no, {"slots": 1, "dead_end": paused}),
+    "a dead-end child that crashes": (kill_the_one_who_says_no, {"slots": 1, "dead_end": paused}),
+    "close with a stuck child": (close_with_a_stuck_child, {"stop_after": 0.1}),
+    "a crash while closing": (crash_while_closing, {}),
+    "close in a recovery": (close_in_a_recovery, {"stop_after": 0.1}),
+    "close while preparing": (close_while_preparing, {"startup": prepare_the_first}),
+    "a child without an inheritance": (spawn_one, {"start_method": "spawn"}),
+    "starts that fail": (starts_that_fail, {"early_warning": "off"}),
+    "a foreign word": (scribble, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def journals():
+    """The lines that each scene has left."""
+    written = {}
+    for name, (act, options) in SCENES.items():
+        journal, ready = io.StringIO(), os.pipe()
+        try:
+            with Supervisor(**({"slots": 4} | options), journal=journal) as sup:
+                act(sup, ready)
+        except (CrashWhileClosing, LostAtEnd, RecoveryLimit, StartupFailed):
+            pass
+        finally:
+            for end in ready:
+                os.close(end)
+        written[name] = journal.getvalue().splitlines()
+    return written
+
+
+def events_of(lines):
+    return [json.loads(line)["event"] for line in lines]
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_the_journal_of_a_real_supervisor_is_a_behaviour_of_the_model(journals, scene):
+    found = check(journals[scene])
+    assert found.accepted, found
+    assert found.lines == len(journals[scene])
+    in_calm = check(journals[scene], environment="calm")
+    assert in_calm.accepted is (scene != "a foreign word"), in_calm
+
+
+def test_every_event_and_every_meaning_was_told_by_a_real_supervisor(journals):
+    assert {event for lines in journals.values() for event in events_of(lines)} == set(NAMES)
+    lines = [json.loads(line) for lines in journals.values() for line in lines]
+    told = {(line["event"], line.get("child", {}).get("kind", "")) for line in lines}
+    wanted = {(meaning.event, kind) for meaning in EVENTS for kind in meaning.of or ("",)} | {("opened", "")}
+    assert wanted - told == set()
