@@ -15,8 +15,9 @@ from __future__ import annotations
 import heapq
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 from armed_model.events import (
@@ -78,6 +79,16 @@ class Unreadable(Exception):
 
 class NoBehaviour(Exception):
     """No state that the lines so far allow has such a step. The message says why."""
+
+
+class _NotPossible(NoBehaviour):
+    """The same, with the reasons to be found only when they are asked for."""
+
+    def __init__(self, reasons: list[Callable[[], str]]) -> None:
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "; ".join(dict.fromkeys(reason() for reason in self.reasons))
 
 
 @dataclass(frozen=True)
@@ -276,7 +287,7 @@ class _Model:
 
     def grown(self, size: Size, states: Iterable[State]) -> tuple[_Model, set[State]]:
         """Return a larger instance, and these states with nothing in what was added."""
-        larger = _Model(self.instance.system, size)
+        larger = _model(self.instance.system, size)
         first = larger.instance.initial
 
         def widened(state: State) -> State:
@@ -307,20 +318,26 @@ class _Model:
                 ranges.append(self.instance.members(parameter))
         yield from _product(ranges)
 
-    def after(self, state: State, run: tuple[str, ...], child: int, slot: int) -> State | str:
-        """Take actions one after another, or say which is not possible and why."""
+    def after(self, state: State, run: tuple[str, ...], child: int, slot: int) -> State | Callable[[], str]:
+        """Take actions one after another, or return a function that says which is not possible, and why.
+
+        To say it takes longer than all the rest, and mostly nobody asks.
+        """
         for name in run:
             if name not in self.instance.actions:
-                return f"{self.instance.system.profile.name} has no {name}"
+                return partial("{} has no {}".format, self.instance.system.profile.name, name)
             action = self.instance.actions[name]
             arguments: Arguments = ()
             for arguments in self.bindings(name, child, slot):
                 if action.enabled(state, *arguments):
                     break
             else:
-                return f"{name} is not possible: {self.instance.why_not(state, name, *arguments)}"
+                return partial(self._why_not, state, name, arguments)
             state = action.next_state(state, *arguments)
         return state
+
+    def _why_not(self, state: State, name: str, arguments: Arguments) -> str:
+        return f"{name} is not possible: {self.instance.why_not(state, name, *arguments)}"
 
     def closure(self, states: set[State]) -> set[State]:
         """Return these states, and those after steps of the supervisor that are not told."""
@@ -392,6 +409,12 @@ class _Model:
         return bool(rule(state, state, 0, child))
 
 
+@lru_cache(maxsize=16)
+def _model(system: System, size: Size) -> _Model:
+    """Make a model, which takes tens of milliseconds, or the one that was made before: it has no state of its own."""
+    return _Model(system, size)
+
+
 def _product(ranges: list[Iterable[int]]) -> Iterator[Arguments]:
     """As itertools.product, without making the last range whole before the first answer."""
     if not ranges:
@@ -418,7 +441,7 @@ class Follower:
         """
         if self.opened.generation != 1:
             raise NoBehaviour(f"opened: the first generation is 1, not {self.opened.generation}")
-        self._model = _Model(self.system, Size(min(self.opened.slots, 2), 2))
+        self._model = _model(self.system, Size(min(self.opened.slots, 2), 2))
         first = list(self._model.instance.initial)
         first[self._model.mode] = list(Mode).index(Mode.STARTING if self.opened.startup else Mode.RUNNING)
         self._states: set[State] = {tuple(first)}
@@ -524,15 +547,16 @@ class Follower:
     # What is possible
 
     def _possible(self, line: Line, child: _Child | None) -> tuple[Meaning, set[State]]:
-        reasons = []
+        reasons: list[NoBehaviour] = []
         for meaning in EVENTS:
             if meaning.event == line.event and (line.kind in meaning.of or not (line.kind or meaning.of)):
                 try:
                     return meaning, self._after(meaning, line, child)
                 except NoBehaviour as error:
-                    reasons.append(str(error))
-        what = f"{line.event}: a {line.kind} child has no such line" if not reasons else f"{line.event}: "
-        raise NoBehaviour(what + "; or ".join(dict.fromkeys(reasons)))
+                    reasons.append(error)
+        if not reasons:
+            raise NoBehaviour(f"{line.event}: a {line.kind} child has no such line")
+        raise NoBehaviour(f"{line.event}: " + "; or ".join(dict.fromkeys(map(str, reasons))))
 
     def _after(self, meaning: Meaning, line: Line, child: _Child | None) -> set[State]:
         """Return the states after an event, if it has this meaning. Raises NoBehaviour if there are none."""
@@ -545,28 +569,28 @@ class Follower:
         if meaning.decision and line.decision != meaning.decision:
             raise NoBehaviour(f"it is of a child that is decided {meaning.decision}, not {line.decision}")
         after: set[State] = set()
-        reasons: dict[str, None] = {}
+        reasons: list[Callable[[], str]] = []
         for state in self._states:
             failing = [when.why for when in meaning.when if not self._model.conditions[when](state, state, 0)]
             if failing:
-                reasons[f"only where {failing[0]}"] = None
+                reasons.append(partial("only where {}".format, failing[0]))
                 continue
             if meaning.decision:
                 assert child is not None
                 dead = self._dead(state, line, child)
                 if isinstance(dead, str):
-                    reasons[dead] = None
+                    reasons.append(partial(str, dead))
                     continue
                 state = dead
             for run in meaning.runs:
                 numbers = (0, 0) if child is None else (child.number, child.slot)
                 answer = self._model.after(state, run, *numbers)
-                if isinstance(answer, str):
-                    reasons[answer] = None
+                if callable(answer):
+                    reasons.append(answer)
                 else:
                     after.add(answer)
         if not after:
-            raise NoBehaviour("; ".join(reasons))
+            raise _NotPossible(reasons)
         return after
 
     def _dead(self, state: State, line: Line, child: _Child) -> State | str:

@@ -293,3 +293,63 @@ def test_every_event_and_every_meaning_was_told_by_a_real_supervisor(journals):
     told = {(line["event"], line.get("child", {}).get("kind", "")) for line in lines}
     wanted = {(meaning.event, kind) for meaning in EVENTS for kind in meaning.of or ("",)} | {("opened", "")}
     assert wanted - told == set()
+
+
+# --- Journals that somebody has tampered with -------------------------------------------------------------------------
+
+
+def changed(line, path, value):
+    """The line with another value at a path such as child.status."""
+    copy = json.loads(json.dumps(line))
+    *within, last = path.split(".")
+    inner = copy
+    for name in within:
+        inner = inner[name]
+    inner[last] = value
+    return copy
+
+
+def changes(line, clean):
+    """Other values that a line could have: what was changed, and the line. `clean` is the child's clean word."""
+    yield "generation", changed(line, "generation", line["generation"] + 1)
+    if line["generation"] > 1:
+        yield "generation", changed(line, "generation", line["generation"] - 1)
+    if line["event"] == "opened":
+        yield "fewer slots", changed(line, "slots", 1)
+        yield "startup", changed(line, "startup", not line["startup"])
+    child = line.get("child")
+    if child is None:
+        return
+    yield "pid", changed(line, "child.pid", child["pid"] + 100_000)
+    for slot in {0, 1, 2} - {child["slot"]}:
+        yield "slot", changed(line, "child.slot", slot)
+    for kind in {"worker", "startup", "dead-end"} - {child["kind"]}:
+        yield "kind", changed(line, "child.kind", kind)
+    if "clean_word" in child:
+        yield "clean_word", changed(line, "child.clean_word", hex(clean ^ 1))
+    if "decision" not in child:
+        return
+    yield "decision", changed(line, "child.decision", "clean" if child["decision"] == "crash" else "crash")
+    for status in {0, 1, 2, -9} - {child["status"]}:
+        yield f"status to {status}", changed(line, "child.status", status)
+    if child["slot"]:
+        words = {"clean": clean, "armed": clean ^ (1 << 64) - 1, "0": 0, "foreign": clean ^ 1}
+        for name, word in words.items():
+            if hex(word) != child["slot_word"]:
+                yield f"slot_word to {name}", changed(line, "child.slot_word", hex(word))
+
+
+def mutants(lines):
+    """Every way in which one line, or the order of two, can be wrong: a name, the event, and the lines."""
+    clean = {}
+    for i, line in enumerate(lines):
+        child = line.get("child", {})
+        if "clean_word" in child:
+            clean[child["pid"]] = int(child["clean_word"], 16)
+        yield "drop", line["event"], lines[:i] + lines[i + 1 :]
+        yield "duplicate", line["event"], lines[: i + 1] + lines[i:]
+        for what, other in changes(line, clean.get(child.get("pid"), 0)):
+            yield what, line["event"], [*lines[:i], other, *lines[i + 1 :]]
+        for following in lines[i + 1 : i + 2]:
+            swapped = [*lines[:i], following, line, *lines[i + 2 :]]
+            yield f"swap with {following['event']}", line["event"], swapped
