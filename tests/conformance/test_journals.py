@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import time
 
 import pytest
 
@@ -353,3 +352,106 @@ def mutants(lines):
         for following in lines[i + 1 : i + 2]:
             swapped = [*lines[:i], following, line, *lines[i + 2 :]]
             yield f"swap with {following['event']}", line["event"], swapped
+
+
+SCRIBBLED = "somebody may have scribbled over the slot: in calm, only other words of crashes"
+STATUS = "another status that is as clean, or as much of a crash"
+COMMUTE = "the two may come in either order"
+BEHAVIOURS = {
+    (
+        "drop",
+        "limit",
+    ): "that patience is over changes nothing by itself, and recoveries end, too, if memory cannot be made",
+    ("drop", "closing"): "in a recovery: then the next generation could not be made, which ends in `closed`, too",
+    ("drop", "running"): "where closing comes next: it began before the generation was served",
+    ("fewer slots", "opened"): "no more than one was ever in use",
+    ("startup", "opened"): "closed before a startup child was started",
+    ("clean_word", "started"): SCRIBBLED,
+    ("slot_word to 0", "crashed"): SCRIBBLED,
+    ("slot_word to 0", "lost"): SCRIBBLED,
+    ("slot_word to foreign", "crashed"): SCRIBBLED,
+    ("slot_word to foreign", "lost"): SCRIBBLED,
+    ("slot_word to armed", "crashed"): "it died armed, then",
+    ("slot_word to armed", "lost"): "it died armed, then",
+    ("slot_word to clean", "crashed"): "its status alone makes it a crash",
+    **{(f"status to {status}", end): STATUS for status in (0, 1, 2, -9) for end in ("crashed", "lost")},
+    **{(f"status to {status}", "exited"): STATUS for status in (0, 1)},
+    ("swap with closing", "exited"): COMMUTE,
+    ("swap with closing", "running"): "closing began before the generation was served",
+    ("swap with closing", "stopping"): "close() may come between a crash and the stopping of the others",
+    ("swap with crashed", "closing"): COMMUTE,
+    ("swap with exited", "closing"): COMMUTE,
+    ("swap with exited", "exited"): COMMUTE,
+    ("swap with exited", "started"): COMMUTE,
+    ("swap with limit", "closing"): COMMUTE,
+    ("swap with lost", "lost"): COMMUTE,
+    ("swap with started", "exited"): COMMUTE,
+    ("swap with started", "started"): COMMUTE,
+}
+"""The mutants that may be accepted, as they are behaviours of the model, too, and why. All others must be rejected."""
+
+
+def is_decided_rightly(lines):
+    """Whether each end is decided as the guide says, by a rule of the test's own."""
+    clean = {}
+    for line in lines:
+        child = line.get("child", {})
+        if "decision" not in child:
+            clean[child.get("pid")] = child.get("clean_word", "0x0")
+            continue
+        statuses = (0,) if child["kind"] == "startup" else (0, 1)
+        is_clean = child["status"] in statuses and child["slot_word"] == clean[child["pid"]]
+        if is_clean is not (child["decision"] == "clean"):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_is_dropped_doubled_swapped_or_changed_is_found_out_unless_it_is_a_behaviour_too(journals, scene):
+    looked_at = 0
+    for what, event, lines in mutants([json.loads(line) for line in journals[scene]]):
+        looked_at += 1
+        found = check(map(json.dumps, lines))
+        assert not found.accepted or (what, event) in BEHAVIOURS, (what, event, lines)
+        assert not found.accepted or is_decided_rightly(lines), (what, event, lines)
+        if not found.accepted:
+            assert found.reason
+            assert found.lines < len(lines) or not found.seen
+    assert looked_at > 5
+
+
+def test_an_exit_with_status_0_and_a_dirty_word_is_never_called_clean(journals):
+    """Such a line can only come from a supervisor that has no dead man switch, of which it is a behaviour."""
+    lines = [json.loads(line) for line in journals["clean lives"]]
+    at = next(i for i, line in enumerate(lines) if line["event"] == "exited")
+    armed = int(lines[at]["child"]["slot_word"], 16) ^ (1 << 64) - 1
+    lines[at]["child"]["slot_word"] = hex(armed)
+    found = check(map(json.dumps, lines))
+    assert (found.accepted, found.lines) == (False, at)
+    assert found.reason == "exited: with status 0 and the armed word in its slot it is not to be decided clean"
+    assert check(map(json.dumps, lines), NO_DEAD_MAN_SWITCH).accepted
+
+
+def test_what_the_switch_has_found_is_no_behaviour_of_a_supervisor_without_one(journals):
+    found = check(journals["work begun anew"], NO_DEAD_MAN_SWITCH)
+    assert not found.accepted
+    assert json.loads(found.seen)["event"] == "crashed"
+
+
+def test_a_journal_of_reference_with_recoveries_and_workers_alone_is_one_of_15_too(journals):
+    assert check(journals["a raw status"], PROFILES["15"]).accepted
+
+
+def test_several_supervisors_may_follow_one_another_and_one_that_was_killed_is_accepted_only_when_asked(journals):
+    first, second = journals["clean lives"], journals["a stuck child"]
+    assert check([*first, *second]).supervisors == 2
+    killed = [*first[:-1], *second]
+    found = check(killed)
+    assert (found.accepted, found.lines) == (False, len(first) - 1)
+    assert "not closed" in found.reason
+    assert check(killed, unfinished=True).accepted
+    for n in range(1, len(second)):
+        assert check(second[:n], unfinished=True).accepted, (
+            "each beginning of a journal is one of a supervisor that runs"
+        )
+        assert not check(second[:n]).accepted
