@@ -1,15 +1,15 @@
 """Journals against the model: what is read, what is filled in by search, and what is refused, with the reason."""
 
 import json
+import random
 
 import pytest
 
 from armed_model.events import ACTIONS_NOT_TOLD, EVENTS
-from armed_model.interpret import Size
 from armed_model.lifecycle import Who
-from armed_model.profiles import PROFILES
-from armed_model.system import Mode, System, mode
-from armed_model.trace import Follower, check, parse
+from armed_model.profiles import PROFILES, REFERENCE, Kind
+from armed_model.system import Mode, Phase, System, clean, flag, kind, mode, phase, slot_of, status
+from armed_model.trace import Follower, Line, NoBehaviour, check, parse
 
 ALL_ONES = (1 << 64) - 1
 
@@ -175,8 +175,11 @@ def test_a_child_that_says_no_is_started_only_where_no_slot_is_free():
 def test_what_could_have_come_is_told():
     found = told(opened(), started(71, 1), line("running"))
     assert [each.partition(":")[0] for each in found.allowed] == [
-        "started, a new worker child", "closing", "exited, worker child 71 in slot 1", "crashed, worker child 71 in slot 1"
-    ]  # fmt: skip
+        "started, a new worker child",
+        "closing",
+        "exited, worker child 71 in slot 1",
+        "crashed, worker child 71 in slot 1",
+    ]
     assert found.allowed[2].endswith(": status 0 or 1 with the clean word")
     assert "any status with the armed word" in found.allowed[3]
 
@@ -219,11 +222,143 @@ def test_every_action_that_is_named_exists():
 
 def test_where_a_startup_child_comes_first_the_model_has_been_after_a_reset(instance, reachable):
     """So a journal may begin there: it is no state of the checker's own making."""
-    small = instance(1, 1)
-    first = Follower(small.system, parse(json.dumps(opened(1, startup=True))))
-    (state,) = first._model.grown(Size(2, 2), first._states)[1]
-    assert small.read(small.initial, mode) is Mode.RUNNING
-    starting = list(small.initial)
-    starting[small.index["mode"]] = list(Mode).index(Mode.STARTING)
-    assert tuple(starting) in reachable(1, 1)
-    assert state[small.index["mode"]] == starting[small.index["mode"]]
+    follower = Follower(System(REFERENCE), parse(json.dumps(opened(1, startup=True))))
+    (state,) = follower._states
+    assert instance(1, 2).read(state, mode) is Mode.STARTING
+    assert state in reachable(1, 2)
+
+
+# --- The search that puts nothing off --------------------------------------------------------------------------------
+
+
+class Whole:
+    """Every state that the lines so far allow, with every silent step taken as soon as it is possible.
+
+    Pids and slots are the model's own numbers. What is owed, or told once only, is left to the one compared with.
+    """
+
+    def __init__(self, instance, state):
+        self.instance, self.states, self.words = instance, {state}, {}
+        supervisors = {"only_dead_ends_left", "all_gone", "kill", "kill_stuck", "stray_write"}
+        self.silent = {
+            i for i, action in enumerate(instance.system.actions)
+            if action.by is Who.CHILD or action.name in supervisors
+        }  # fmt: skip
+        self.close()
+
+    def close(self):
+        todo = list(self.states)
+        while todo:
+            for position, _, after in self.instance.successors(todo.pop()):
+                if position in self.silent and after not in self.states:
+                    self.states.add(after)
+                    todo.append(after)
+
+    def is_dead_as_told(self, state, told):
+        read = self.instance.read
+        if read(state, phase, told.pid) is not Phase.EXITED or read(state, slot_of, told.pid) != told.slot:
+            return False
+        if min(read(state, status, told.pid) % 256, 2) != told.status:
+            return False
+        word, clean_one = read(state, flag, told.slot), read(state, clean, told.slot)
+        slot, assigned = told.slot, self.words.get(told.pid)
+        says = {assigned: word == clean_one, 0: word == 0}
+        if slot and told.slot_word not in says:
+            is_armed = told.slot_word == assigned ^ ALL_ONES
+            says[told.slot_word] = word == 1 if is_armed else word not in (0, 1, clean_one)
+        statuses = (0,) if read(state, kind, told.pid) is Kind.AUXILIARY else (0, 1)
+        is_clean = told.status in statuses and (not slot or word == clean_one)
+        return (not slot or says[told.slot_word]) and is_clean is (told.decision == "clean")
+
+    def take(self, meanings, told):
+        """Whether the event is possible; if so, go on."""
+        after = set()
+        for meaning in meanings:
+            conditions = [self.instance.predicate(when.holds(REFERENCE)) for when in meaning.when]
+            here = {state for state in self.states if all(holds(state, state, 0) for holds in conditions)}
+            if meaning.decision:
+                here = {state for state in here if self.is_dead_as_told(state, told)}
+            for run in meaning.runs:
+                there = here
+                for name in run:
+                    there = {step for state in there for step in self.steps(state, name, told)}
+                after |= there
+        if after:
+            self.states = after
+            self.close()
+            if told.clean_word is not None:
+                self.words[told.pid] = told.clean_word
+        return bool(after)
+
+    def steps(self, state, name, told):
+        if name not in self.instance.actions:
+            return
+        over = [parameter.name for parameter in self.instance.actions[name].action.of]
+        for other, arguments, after in self.instance.steps(state):
+            if other != name:
+                continue
+            given = dict(zip(over, arguments, strict=True))
+            if given.get("c", told.pid) == told.pid and given.get("s", told.slot) == told.slot:
+                yield after
+
+
+def lines_to_try(rng, slots, children, generation, words):
+    """Draw a line that may be right or wrong, with pids and slots that the small instance has."""
+    is_near_the_end = rng.random() < 0.1
+    event = rng.choice(
+        [meaning.event for meaning in EVENTS if is_near_the_end or meaning.event not in ("closing", "closed")]
+    )
+    of = rng.choice([meaning.of for meaning in EVENTS if meaning.event == event])
+    number = generation + (event == "reset")
+    if not of:
+        return Line(event, number)
+    pid, child_kind = rng.randint(1, children), rng.choice(of)
+    slot = rng.randint(1, slots) if child_kind == "worker" else 0
+    if not any(meaning.decision for meaning in EVENTS if meaning.event == event):
+        return Line(event, number, pid, child_kind, slot, rng.getrandbits(60) | 16 if slot else None)
+    word = words.get(pid) or 0
+    slot_word = rng.choice([word, word, word ^ ALL_ONES, 0, 7]) if slot else 0
+    decision = rng.choice(["clean", "crash"])
+    return Line(event, number, pid, child_kind, slot, None, decision, rng.choice([0, 0, 1, 2]), slot_word)
+
+
+OF_THE_FORMAT = ("must come next", "no crash was told", "time can be over", "is there already", "there is no child",
+                 " child in slot ", "is decided")  # fmt: skip
+"""Reasons that are of the format, or of what was told before, and none of the model's."""
+
+
+@pytest.mark.parametrize(
+    ("slots", "children", "environment", "walks"), [(1, 2, "calm", 40), (2, 2, "calm", 20), (1, 2, "+stray", 20)]
+)
+def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environment, walks, instance):
+    rng, agreed = random.Random(20261127), {True: 0, False: 0}
+    seen = set()
+    whole_instance = instance(slots, children, environment)
+    for walk in range(walks):
+        startup = walk % 2 == 1
+        follower = Follower(System(REFERENCE, environment), parse(json.dumps(opened(slots, startup))))
+        first = list(whole_instance.initial)
+        first[whole_instance.index["mode"]] = list(Mode).index(Mode.STARTING if startup else Mode.RUNNING)
+        whole, generation = Whole(whole_instance, tuple(first)), 1
+        for _ in range(60):
+            told = lines_to_try(rng, slots, children, generation, whole.words)
+            try:
+                follower.take(told)
+                accepted = True
+            except NoBehaviour as error:
+                accepted = False
+                if any(reason in str(error) for reason in OF_THE_FORMAT):
+                    continue
+            meanings = [
+                meaning for meaning in EVENTS
+                if meaning.event == told.event and (told.kind in meaning.of or not (told.kind or meaning.of))
+                and (accepted or not meaning.is_owed)
+            ]  # fmt: skip
+            assert whole.take(meanings, told) is accepted, (told, follower.generation)
+            agreed[accepted] += 1
+            seen |= {told.event} if accepted else set()
+            generation = follower.generation
+            if follower.is_over:
+                break
+    assert min(agreed.values()) > 5 * walks, agreed
+    assert seen == {meaning.event for meaning in EVENTS}
