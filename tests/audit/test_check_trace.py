@@ -59,11 +59,7 @@ def test_what_is_none_is_shown_with_its_line_the_reason_and_what_could_have_come
 def test_the_result_is_written_as_json(journal, lines):
     found = json.loads(armed("check-trace", journal(lines[:-1]), "--json").stdout)
     assert (found["accepted"], found["lines"], found["seen"], found["profile"]) == (False, 7, "", "reference")
-    assert found["allowed"] == [
-        "closed: The supervisor has stopped, and no child is left: it was closed, or the next generation could not be "
-        "made.",
-        "stopping: While closing: it took too long, or only a startup child is there. All are made to end.",
-    ][::-1]  # fmt: skip
+    assert [line.partition(":")[0] for line in found["allowed"]] == ["stopping", "closed"]
     assert armed("check-trace", journal(lines[:-1]), "--unfinished").returncode == 0
 
 

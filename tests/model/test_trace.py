@@ -304,10 +304,8 @@ class Whole:
 
 def lines_to_try(rng, slots, children, generation, words):
     """Draw a line that may be right or wrong, with pids and slots that the small instance has."""
-    is_near_the_end = rng.random() < 0.1
-    event = rng.choice(
-        [meaning.event for meaning in EVENTS if is_near_the_end or meaning.event not in ("closing", "closed")]
-    )
+    late = () if rng.random() < 0.1 else ("closing", "closed")
+    event = rng.choice([meaning.event for meaning in EVENTS if meaning.event not in late])
     of = rng.choice([meaning.of for meaning in EVENTS if meaning.event == event])
     number = generation + (event == "reset")
     if not of:
@@ -328,7 +326,7 @@ OF_THE_FORMAT = ("must come next", "no crash was told", "time can be over", "is 
 
 
 @pytest.mark.parametrize(
-    ("slots", "children", "environment", "walks"), [(1, 2, "calm", 40), (2, 2, "calm", 20), (1, 2, "+stray", 20)]
+    ("slots", "children", "environment", "walks"), [(1, 2, "calm", 20), (2, 2, "calm", 20), (1, 2, "+stray", 10)]
 )
 def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environment, walks, instance):
     rng, agreed = random.Random(20261127), {True: 0, False: 0}
@@ -340,7 +338,7 @@ def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environmen
         first = list(whole_instance.initial)
         first[whole_instance.index["mode"]] = list(Mode).index(Mode.STARTING if startup else Mode.RUNNING)
         whole, generation = Whole(whole_instance, tuple(first)), 1
-        for _ in range(60):
+        for _ in range(300):
             told = lines_to_try(rng, slots, children, generation, whole.words)
             try:
                 follower.take(told)
@@ -360,5 +358,5 @@ def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environmen
             generation = follower.generation
             if follower.is_over:
                 break
-    assert min(agreed.values()) > 5 * walks, agreed
+    assert min(agreed.values()) > 3 * walks, agreed
     assert seen == {meaning.event for meaning in EVENTS}
