@@ -159,7 +159,7 @@ class EventKind(enum.Enum):
     RESET = "reset"  # a new generation has been made
     RUNNING = "running"  # children are started again
     CLOSING = "closing"
-    CLOSED = "closed"
+    CLOSED = "closed"  # also where the next generation could not be made: no child is left, it has stopped for good
 
 
 _ENDS = (EventKind.EXITED, EventKind.CRASHED, EventKind.LOST)
@@ -301,6 +301,7 @@ class Supervisor:
             undo.pop_all()
         self._pid = os.getpid()
         self._mode = Mode.STARTING if self._startup else Mode.RUNNING
+        self._open_journal()
         try:
             while self._mode is not Mode.RUNNING:
                 self._turn(float("inf"))
@@ -611,9 +612,9 @@ class Supervisor:
     def _undo(self, start: _Start) -> None:
         if not start.pids:
             return
-        child = start.child or Child(start.pids[0], start.slot, self.generation, start.args, _token=start.token)
-        for kind in (EventKind.STARTED, EventKind.STARTUP):
-            self._events.pop(Event(kind, child.generation, child), None)
+        if start.child is None:
+            start.child = Child(start.pids[0], start.slot, self.generation, start.args, _token=start.token)
+        child = start.child
         if start.status is None:
             if self._has_slot(child):
                 self.registry.clear(child.slot)  # as in _reap
@@ -621,7 +622,11 @@ class Supervisor:
         if self._mode is not Mode.STOPPED and child.slot:
             word = self.slots.word(child.slot)
             if word != start.token or start.status == exits.UNKNOWN:  # it was quick, and armed already
+                self._note(EventKind.STARTED, child)  # who has crashed was started
                 self._conclude(child, Outcome(Decision.CRASH, start.status, word))
+                return
+        for kind in (EventKind.STARTED, EventKind.STARTUP):
+            self._events.pop(Event(kind, child.generation, child), None)
 
     # What happens.
 
@@ -845,6 +850,7 @@ class Supervisor:
             )
 
     def _give_up(self, error: StartupFailed | RecoveryLimit) -> NoReturn:
+        self._note(EventKind.CLOSED)
         self._shut()
         error.events = tuple(self._events)
         self._tell(error.events)
@@ -902,6 +908,13 @@ class Supervisor:
         told = self._tellable()
         self._events = dict.fromkeys(list(self._events)[len(told) :])
         return list(told)
+
+    def _open_journal(self) -> None:
+        try:
+            if self._journal is not None:
+                self._journal.open(self._size, self._startup is not None)
+        except Exception:
+            _LOG.exception("the journal could not be begun")  # nor is it a reason to stop where an event cannot be told
 
     def _tell(self, events: Iterable[Event]) -> None:
         """Count, log and write events, and call on_event. What fails there is logged, and changes nothing here."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,7 @@ from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
+from armed_model import events, trace
 from armed_model.explore import StillSearching, explore, tell, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES
@@ -357,6 +359,48 @@ def explore_instance(
     raise typer.Exit(FAILS if unexpected else HOLDS)
 
 
+@app.command("check-trace")
+def check_trace(
+    journal: Annotated[Path, typer.Argument(help="What `Supervisor(journal=...)` has written.", show_default=False)],
+    profile: ProfileOption = "reference",
+    environment: Annotated[
+        str, typer.Option(help="+stray: a foreign word in a slot was scribbled there. calm: there is none.")
+    ] = "+stray",
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="A supervisor that still runs, or was killed: `closed` may be missing.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Is the journal of a supervisor a behaviour of the model? Else: up to which line, what came then, what could have.
+
+    What is not told, such as the steps of children, is filled in by search. Exit 0 iff it is a behaviour.
+    """
+    if environment not in trace.ENVIRONMENTS:
+        _refuse(f"no environment {environment!r} here: give one of {', '.join(trace.ENVIRONMENTS)}")
+    system = _system(profile, environment)
+    output = Output(json_file)
+    began = time.monotonic()
+    try:
+        with journal.open(encoding="utf-8", errors="replace") as lines, output.progress() as progress:
+            found = trace.check(_counted(lines, journal, progress), system.profile, environment, unfinished)
+    except OSError as error:
+        _refuse(f"cannot read {journal}: {error.strerror}")
+    seconds = round(time.monotonic() - began, 3)
+    _show_trace(output.table, str(journal), profile, found)
+    output.write_json(
+        {"journal": str(journal), "profile": profile, "environment": environment, **asdict(found), "seconds": seconds}
+    )
+    raise typer.Exit(HOLDS if found.accepted else FAILS)
+
+
+def _counted(lines: Iterable[str], journal: Path, progress: Callable[[str], None]) -> Iterator[str]:
+    """Pass lines on, and say how many there were."""
+    for number, line in enumerate(lines):
+        if number % 1000 == 0:
+            progress(f"{journal}: line {number:,}")
+        yield line
+
+
 @app.command("mutate")
 def mutate_specification(
     only: Annotated[str, typer.Option(help="Only mutants with this in their names.")] = "",
@@ -380,7 +424,11 @@ def mutate_specification(
 @app.command("export")
 def export_model(
     form: Annotated[
-        str, typer.Argument(help="tla: a TLA+ module and its configuration; versions: what each profile guarantees.")
+        str,
+        typer.Argument(
+            help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; events: what the "
+            "lines of a journal mean."
+        ),
     ],
     profile: ProfileOption = "reference",
     environment: EnvironmentOption = "calm",
@@ -389,11 +437,12 @@ def export_model(
     directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
-    if form == "versions":
-        print(versions.markdown(), end="")
+    pages = {"versions": versions.markdown, "events": events.markdown}
+    if form in pages:
+        print(pages[form](), end="")
         return
     if form != "tla":
-        _refuse(f"no form {form!r}: give tla or versions")
+        _refuse(f"no form {form!r}: give tla, versions or events")
     system = _system(profile, environment)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -688,6 +737,25 @@ def _show_cells(console: Console, cells: list[matrix.Cell], *, runs: bool) -> No
 def _tell_run(console: Console, story: Iterable[str]) -> None:
     for number, line in enumerate(story, 1):
         console.print(f"  {number}. {escape(line)}", highlight=False, soft_wrap=True)
+
+
+def _show_trace(console: Console, journal: str, profile: str, found: trace.Verdict) -> None:
+    if found.accepted:
+        foreign = f", {found.foreign_words} with a foreign word in its slot at the end" if found.foreign_words else ""
+        supervisors = f"{found.supervisors} supervisor{'s' * (found.supervisors != 1)}"
+        told = f"[green]a behaviour of {profile}[/]: {found.lines:,} lines, {supervisors}{foreign}."
+        console.print(f"{escape(journal)}: {told}", highlight=False, soft_wrap=True)
+        return
+    number = found.lines + 1
+    where = f"line {number:,}" if found.seen else "the end"
+    told = f"[red]no behaviour of {profile}[/]: {found.lines:,} lines are, and then comes {where}."
+    console.print(f"{escape(journal)}: {told}", highlight=False, soft_wrap=True)
+    if found.seen:
+        console.print(f"  {escape(found.seen[:400])}", highlight=False, soft_wrap=True)
+    console.print(f"  {escape(found.reason)}", highlight=False, soft_wrap=True)
+    console.print("What could have come:", highlight=False)
+    for line in found.allowed:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _show_mutants(console: Console, report: MutationReport) -> None:

@@ -176,7 +176,7 @@ def test_a_startup_child_that_always_fails_is_given_up_and_nothing_is_left():
     with pytest.raises(StartupFailed, match="restart_limit allows 2") as failure:
         Supervisor(startup=lambda me, shared, previous: sys.exit(1), restart_limit=(2, 60.0))
     assert kinds(failure.value.events).count("startup") == 3
-    assert kinds(failure.value.events)[-1] == "limit"
+    assert kinds(failure.value.events)[-2:] == ["limit", "closed"]
 
 
 def test_closing_while_a_generation_is_prepared_ends_the_startup_child(gate):
@@ -302,7 +302,7 @@ def test_more_recoveries_than_allowed_end_the_supervisor_with_nobody_left(gate):
         with pytest.raises(RecoveryLimit, match=r"number 3 in 60\.0 seconds") as limit:
             sup.run(LIMIT)
         assert sup.mode is Mode.STOPPED
-        assert kinds(limit.value.events)[-2:] == ["lost", "limit"]
+        assert kinds(limit.value.events)[-3:] == ["lost", "limit", "closed"]
         assert sup.counts["crashed"] == 3
 
 

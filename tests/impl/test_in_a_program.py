@@ -34,7 +34,8 @@ def test_the_journal_has_a_line_for_each_event(tmp_path, to):
         sup.start(crash)
         sup.run(LIMIT)
     text = path.read_text() if to == "path" else stream.getvalue()
-    lines = [json.loads(line) for line in text.splitlines()]
+    opened, *lines = [json.loads(line) for line in text.splitlines()]
+    assert (opened["event"], opened["slots"], opened["startup"], opened["pid"]) == ("opened", 64, False, os.getpid())
     assert [line["event"] for line in lines] == kinds(told)
     assert kinds(told) == [
         "started", "exited", "started", "crashed", "stopping", "reset", "running", "closing", "closed"
@@ -43,6 +44,9 @@ def test_the_journal_has_a_line_for_each_event(tmp_path, to):
     assert (crashed["decision"], crashed["status"], crashed["slot"], crashed["kind"]) == ("crash", 0, 1, "worker")
     assert int(crashed["slot_word"], 16) == told[3].child.outcome.slot_word
     assert "decision" not in lines[2]["child"], "the line of a start does not know the end"
+    exited = lines[1]["child"]
+    assert lines[0]["child"]["clean_word"] == exited["slot_word"], "it left the word that its slot was assigned with"
+    assert int(lines[2]["child"]["clean_word"], 16) ^ int(crashed["slot_word"], 16) == (1 << 64) - 1, "armed"
     assert sup.counts == {kind: kinds(told).count(kind) for kind in kinds(told)}
 
 
@@ -51,7 +55,7 @@ def test_a_journal_is_appended_to(tmp_path):
     for _ in range(2):
         with Supervisor(journal=path):
             pass
-    assert path.read_text().count("\n") == 4
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == 2 * ["opened", "closing", "closed"]
 
 
 def test_a_journal_that_cannot_be_written_stops_nothing_and_one_that_cannot_be_opened_is_refused(tmp_path, caplog):
@@ -95,7 +99,7 @@ def test_events_that_come_with_an_exception_are_told_too():
         sup.start(crash)
         with pytest.raises(RecoveryLimit):
             sup.run(LIMIT)
-    assert kinds(told) == ["started", "crashed", "stopping", "limit"]
+    assert kinds(told) == ["started", "crashed", "stopping", "limit", "closed"]
 
 
 def test_the_descriptor_is_readable_when_a_child_has_died_and_not_before(gate):
@@ -189,4 +193,4 @@ def test_an_event_is_told_once_though_an_exception_came_while_it_was_told():
         assert kinds(sup.run(LIMIT)) == ["started", "exited"]
     assert told == ["started", "exited", "closing", "closed"]
     assert sup.counts == {"started": 1, "exited": 1, "closing": 1, "closed": 1}
-    assert [json.loads(line)["event"] for line in journal.getvalue().splitlines()] == told
+    assert [json.loads(line)["event"] for line in journal.getvalue().splitlines()] == ["opened", *told]

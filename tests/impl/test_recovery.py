@@ -220,7 +220,7 @@ def test_make_shared_that_raises_in_recovery_stops_the_supervisor(gate, until):
     with pytest.raises(StartupFailed, match="no memory") as caught:
         sup.run(LIMIT)
     assert isinstance(caught.value.__cause__, OSError)
-    assert kinds(caught.value.events) == ["started", "started", "crashed", "stopping", "lost"]
+    assert kinds(caught.value.events) == ["started", "started", "crashed", "stopping", "lost", "closed"]
     assert (sup.mode, sup.children) == (Mode.STOPPED, ())
     with pytest.raises(Closed):
         sup.start(print)

@@ -556,7 +556,7 @@ def test_a_child_that_cannot_be_watched_and_was_armed_already_has_crashed(gate):
         with pytest.raises(OSError, match="Too many open files"):
             sup.start(target)
         assert sup.mode is Mode.STOPPING
-        assert kinds(sup.step(LIMIT)) == ["crashed", "stopping", "reset", "running"]
+        assert kinds(sup.step(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
 
 
 def test_the_package_is_importable_where_the_supervisor_is_not_supported():
@@ -629,8 +629,8 @@ def test_a_child_that_somebody_reaped_before_it_was_watched_has_crashed(armed):
             sup.start(target)
         assert (sup.children, sup.mode, sup.slots.word(1)) == ((), Mode.STOPPING, 0)
         events = sup.step(LIMIT)
-        assert kinds(events) == ["crashed", "stopping", "reset", "running"]
-        assert events[0].child.outcome.status == -127
+        assert kinds(events) == ["started", "crashed", "stopping", "reset", "running"]
+        assert events[1].child.outcome.status == -127
 
 
 class Interrupted(Exception):
