@@ -343,6 +343,10 @@ class Postgres:
         try:
             if self._server is not None:
                 self._server.close()
+                for child in self._children.values():
+                    if child.frozen and not child.reaped:  # else the server would wait five seconds for it
+                        with suppress(ProcessLookupError):
+                            os.kill(child.pid, signal.SIGKILL)
                 self._cluster.stop(signal.SIGQUIT)
         finally:
             for child in self._children.values():
