@@ -296,12 +296,13 @@ class Postgres:
             return
         living = [child for child in self._children.values() if not child.reaped and child.died is None]
         stuck = [child for child in living if child.frozen]
-        self._let_clients_speak(living)  # a shutdown waits for one that says nothing
         if Circumstance.PATIENCE_ENDS not in self._arranged:
-            for child in stuck:
+            while stuck:
+                child = stuck.pop()
                 os.kill(child.pid, signal.SIGCONT)
-            self._cluster.stop(signal.SIGINT)
-        elif stuck:
+                child.frozen = False
+        self._let_clients_speak(living)  # a shutdown waits for one that says nothing
+        if stuck:
             os.kill(self._cluster.postmaster, signal.SIGINT)
             self._go_on()
             self._wait_for("the others to leave", lambda: self._are_left(stuck))
