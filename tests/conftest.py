@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import os
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +23,37 @@ def nothing_left():
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     assert _descriptors() == descriptors
     assert set(os.listdir("/dev/shm")) <= names  # somebody else's may have gone
+
+
+# --- PostgreSQL servers ----------------------------------------------------------------------------------------------
+
+
+def _bindirs():
+    """The servers to be tested: ARMED_POSTGRES, a colon-separated list of BINDIRs, or else those of Debian."""
+    if "ARMED_POSTGRES" in os.environ:
+        return [Path(each) for each in os.environ["ARMED_POSTGRES"].split(":") if each]
+    return [each.parent for each in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+
+
+def _each_server():
+    return [pytest.param(each, marks=pytest.mark.needs_postgres, id=str(each)) for each in _bindirs() or ["nowhere"]]
+
+
+@pytest.fixture(scope="session", params=_each_server())
+def bindir(request):
+    """Where the programs of a PostgreSQL server are: a test that asks for it is run once for each server found."""
+    return request.param
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_postgres: runs a PostgreSQL server: ARMED_POSTGRES=BINDIR:BINDIR...")
+
+
+def pytest_runtest_setup(item):
+    """Say NOT RUN where there is no server; under ARMED_STRICT=1 that is a failure."""
+    if item.get_closest_marker("needs_postgres") is None or _bindirs():
+        return
+    missing = "NOT RUN: no PostgreSQL server: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
+    if os.environ.get("ARMED_STRICT") == "1":
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)  # counted and said
