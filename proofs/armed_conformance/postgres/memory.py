@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ _SEARCHED: Final = 64 << 20  # bytes from the beginning of a mapping: the index 
 _CHUNK: Final = 1 << 20
 _LAST_OFFSET: Final = 256  # of the array in the struct: 40 in 15, 48 in 18
 _MOST_SLOTS: Final = 1 << 22
+_QUIT_FOR_CRASH: Final = 1  # PMQUIT_FOR_CRASH
 _DEAD: Final = frozenset("ZX")
 
 
@@ -51,6 +52,16 @@ class Child(NamedTuple):
     dead: bool
 
 
+class Process(NamedTuple):
+    """A child of the postmaster, by what the system says of it."""
+
+    pid: int
+    started: int
+    """When, in ticks since the boot: with the pid it names a process for ever."""
+    dead: bool
+    """Whether it has ended and is not reaped."""
+
+
 class Exit(NamedTuple):
     """How a process that is not reaped yet has ended."""
 
@@ -62,7 +73,11 @@ class Exit(NamedTuple):
 def postmaster_of(data_directory: str | os.PathLike[str]) -> int:
     """Return the pid of the server that runs on a data directory. Raises CannotLook where none does."""
     directory = Path(data_directory)
-    if not directory.is_dir():
+    try:
+        is_directory = directory.is_dir()
+    except OSError as error:
+        raise CannotLook(f"{directory}: {error.strerror}: be root, or the server's own user") from None
+    if not is_directory:
         raise CannotLook(f"{directory} is no directory: give the data directory of a server (SHOW data_directory)")
     try:
         first = (directory / "postmaster.pid").read_text().split("\n", 1)[0]
@@ -73,6 +88,14 @@ def postmaster_of(data_directory: str | os.PathLike[str]) -> int:
         raise CannotLook(f"{directory}: {error.strerror}: be root, or the server's own user") from None
     if not first.isdigit() or not Path(f"/proc/{first}").exists():
         raise CannotLook(f"{directory}/postmaster.pid names process {first}, which is not there: the server has ended")
+    try:
+        at_home = os.path.samefile(f"/proc/{first}/cwd", directory)
+    except PermissionError:
+        raise CannotLook(f"not allowed to look at process {first}: be root, or the server's own user") from None
+    except OSError:
+        at_home = False
+    if not at_home:  # the file is left of another boot, or of a container, where other processes have these numbers
+        raise CannotLook(f"{directory}/postmaster.pid names process {first}, which does not work there: no server here")
     return int(first)
 
 
@@ -83,6 +106,11 @@ class Server:
         """Find the slots. Raises CannotLook."""
         self.postmaster = postmaster
         self._program = _link(f"/proc/{postmaster}/exe")
+        self._base = _base(postmaster, self._program)  # of each child, too: it is forked, and does not exec
+        try:
+            self._started = _process(postmaster).started
+        except OSError as error:
+            raise BeingMadeAnew(f"the postmaster (process {postmaster}) is not there: {error.strerror}") from None
         self._memory: int | None = None
         self._array = (0, 0)
         self.find()
@@ -98,6 +126,25 @@ class Server:
         self._memory = _open(f"/proc/{self.postmaster}/mem")
         self._array = _find_array(self.postmaster, self._memory)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the postmaster lives."""
+        try:
+            process = _process(self.postmaster)
+        except OSError:
+            return False
+        return process.started == self._started and not process.dead
+
+    def generation(self) -> int:
+        """Return a number that is another one once shared memory was made anew, though at the same place.
+
+        Raises BeingMadeAnew.
+        """
+        for mapping in _mappings(self.postmaster):
+            if mapping.start <= self._array[0] < mapping.end:
+                return mapping.inode
+        raise BeingMadeAnew(f"process {self.postmaster} has no shared memory now")
+
     def close(self) -> None:
         """Let go of the server."""
         if self._memory is not None:
@@ -108,6 +155,14 @@ class Server:
         """Return the value of each flag now; that of slot 1 is the first. Raises BeingMadeAnew."""
         at, slots = self._array
         return struct.unpack(f"={slots}i", self.read(at, 4 * slots))
+
+    def handles_crash(self) -> bool:
+        """Whether the postmaster has told its children to leave because of a crash. Raises BeingMadeAnew.
+
+        It says so to them in the struct, before the number of slots, and before it signals them (`sigquit_reason`, 14
+        and later); the memory that is made after that says no again.
+        """
+        return int.from_bytes(self.read(self._array[0] - 8, 4), "little") == _QUIT_FOR_CRASH
 
     def address_of(self, slot: int) -> int:
         """Return where the flag of a slot is in the server's memory."""
@@ -120,14 +175,23 @@ class Server:
         assert self._memory is not None
         return _read(self._memory, address, count)
 
-    def children(self) -> list[Child]:
-        """Return the postmaster's children now, in no order."""
+    def processes(self, known: Iterable[int] = ()) -> list[Process]:
+        """Return the postmaster's children now, in no order. Raises BeingMadeAnew where the postmaster has ended.
+
+        The system's list may lack a child while another one ends (proc(5)): those with a pid in `known` are asked for
+        one by one.
+        """
         found = []
-        for pid in _children(self.postmaster):
+        for pid in {*known, *_children(self.postmaster)}:
             with suppress(OSError):  # it has just been reaped
-                state = _stat(pid)[0]
-                found.append(Child(pid, _title(pid), state in _DEAD))
+                fields = _stat(pid)
+                if int(fields[1]) == self.postmaster:
+                    found.append(_process(pid, fields))
         return found
+
+    def children(self) -> list[Child]:
+        """Return the postmaster's children now, with their titles, in no order. Raises as `processes`."""
+        return [Child(each.pid, title_of(each.pid), each.dead) for each in self.processes()]
 
     def exit_of(self, pid: int) -> Exit | None:
         """Return how a child has ended that is dead and not reaped; None for one that is neither. Raises OSError."""
@@ -146,12 +210,12 @@ class Server:
 
     def variable(self, pid: int, name: str, count: int) -> bytes:
         """Read a variable of the program in a living child. Raises as `slot_of`."""
-        symbols = _symbols(self._program, f"/proc/{pid}/exe")
+        symbols = _symbols(self._program, f"/proc/{self.postmaster}/exe")
         if name not in symbols:
             raise CannotLook(f"{self._program} has no variable {name}: this is no PostgreSQL that is known here")
         memory = _open(f"/proc/{pid}/mem")
         try:
-            return _read(memory, _base(pid, self._program) + symbols[name], count)
+            return _read(memory, self._base + symbols[name], count)
         finally:
             os.close(memory)
 
@@ -198,6 +262,7 @@ class _Mapping(NamedTuple):
     end: int
     shared: bool
     offset: int
+    inode: int
     path: str
 
 
@@ -209,10 +274,10 @@ def _mappings(pid: int) -> Iterator[_Mapping]:
     except OSError as error:
         raise BeingMadeAnew(f"/proc/{pid}/maps: {error.strerror}") from None
     for line in lines:
-        found = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ \S+ *(.*)", line)
+        found = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ (\d+) *(.*)", line)
         if found:
             start, end, offset = (int(found[group], 16) for group in (1, 2, 4))
-            yield _Mapping(start, end, found[3].endswith("s"), offset, found[5])
+            yield _Mapping(start, end, found[3].endswith("s"), offset, int(found[5]), found[6])
 
 
 def _base(pid: int, program: str) -> int:
@@ -290,7 +355,13 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _title(pid: int) -> str:
+def _process(pid: int, fields: list[str] | None = None) -> Process:
+    fields = fields or _stat(pid)
+    return Process(pid, int(fields[19]), fields[0] in _DEAD)
+
+
+def title_of(pid: int) -> str:
+    """Return what a server process says it is, without `postgres: `; empty for one that is dead or says nothing."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
     except OSError:
