@@ -172,7 +172,8 @@ class Server:
 
     def read(self, address: int, count: int) -> bytes:
         """Read the postmaster's memory. Raises BeingMadeAnew where there is none."""
-        assert self._memory is not None
+        if self._memory is None:
+            raise BeingMadeAnew(f"the memory of process {self.postmaster} cannot be opened")
         return _read(self._memory, address, count)
 
     def processes(self, known: Iterable[int] = ()) -> list[Process]:
@@ -366,4 +367,7 @@ def title_of(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
     except OSError:
         return ""
-    return words.removeprefix("postgres: ").strip() if words.startswith("postgres: ") else ""
+    if not words.startswith("postgres: "):
+        return ""
+    words = words.removeprefix("postgres: ").strip()  # names of users and databases are in it, which may be anything
+    return words if words.isprintable() else "".join(each if each.isprintable() else "?" for each in words)
