@@ -345,7 +345,7 @@ class Looker:
             first, self._old_numbers = None, set()
         children: dict[tuple[int, int], Child] = {}
         owners: dict[int, Child] = {}
-        for process in sorted(processes, key=lambda each: each.started):  # the older one has a slot claimed by two
+        for process in sorted(processes, key=lambda each: (each.started, each.pid)):  # the older has what two claim
             was = last.children.get((process.pid, process.started))
             child = self._child(process, was, anew=anew)
             child = replace(child, told_to_leave=bool(quitting))

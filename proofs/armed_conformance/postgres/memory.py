@@ -352,8 +352,17 @@ def _children(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what /proc says of a process, from its state on (field 3 of proc(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Return what /proc says of a process, from its state on (field 3 of proc(5)). Raises OSError."""
+    return _whole(f"/proc/{pid}/stat").rpartition(b")")[2].decode().split()
+
+
+def _whole(path: str) -> bytes:
+    """Read a small file of /proc by few system calls: there are two of each child in every look."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 def _process(pid: int, fields: list[str] | None = None) -> Process:
@@ -364,7 +373,7 @@ def _process(pid: int, fields: list[str] | None = None) -> Process:
 def title_of(pid: int) -> str:
     """Return what a server process says it is, without `postgres: `; empty for one that is dead or says nothing."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
+        words = _whole(f"/proc/{pid}/cmdline").split(b"\0", 1)[0].decode(errors="replace")
     except OSError:
         return ""
     if not words.startswith("postgres: "):
