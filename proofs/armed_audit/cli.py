@@ -611,7 +611,7 @@ def watch_server(
         from armed_audit import watch
         from armed_conformance.postgres.memory import CannotLook
     except ModuleNotFoundError as error:
-        _refuse(f"{error.name} is not installed; do: pip install 'armed[postgres]'")
+        _refuse(f"{str(error.name).partition('.')[0]} is not installed; do: pip install 'armed[postgres]'")
     output = Output(json_file)
     summary = watch.Summary()
     try:

@@ -128,6 +128,8 @@ class Look:
     """The postmaster had told its children to leave because of a crash."""
     anew: bool = False
     """The memory is not the one that was seen before."""
+    cause_seen: bool = False
+    """Since it was made a child was seen dead and armed; still so in the look that sees it made anew."""
 
 
 class EventKind(enum.Enum):
@@ -277,8 +279,8 @@ def _ends(before: Look, after: Look) -> Iterator[Event]:
             yield _of(EventKind.STOPPED, child, f"was stopped while {child.state.value}")
         else:
             suspects.append(child)
-    if any(child.dead and child.state in ARMED and not child.told_to_leave for child in before.gone):
-        for child in suspects:  # it is known who it was
+    if before.cause_seen:
+        for child in suspects:
             yield _of(EventKind.STOPPED, child, f"was stopped while {child.state.value}")
     elif suspects:
         names = ", ".join(f"{child.kind} {child.pid} in slot {child.slot}" for child in suspects)
@@ -343,12 +345,16 @@ class Looker:
         flags, anew, crash = self._memory(at)
         if anew:
             first, self._old_numbers = None, set()
+        there = {(each.pid, each.started) for each in processes}
+        gone = tuple(child for name, child in last.children.items() if name not in there)
+        # Where the crash came in the middle of this look, it was rather one of those that have gone already.
+        told_to_leave = bool(quitting) or (crash and any(child.state in ARMED for child in gone))
         children: dict[tuple[int, int], Child] = {}
         owners: dict[int, Child] = {}
         for process in sorted(processes, key=lambda each: (each.started, each.pid)):  # the older has what two claim
             was = last.children.get((process.pid, process.started))
             child = self._child(process, was, anew=anew)
-            child = replace(child, told_to_leave=bool(quitting))
+            child = replace(child, told_to_leave=told_to_leave)
             if child.slot and flags is not None:
                 # Of one that owned its slot before, what it held while the child lived; a new one may have ended since.
                 known = was is not None and was.slot == child.slot and first is not None
@@ -366,10 +372,11 @@ class Looker:
                     )
                     owners[child.slot] = child
             children[child.pid, child.started] = child
-        gone = tuple(child for name, child in last.children.items() if name not in children)
         if flags is None:
             gone += last.gone
-        self._last = Look(at, self._slots(flags, owners, at), children, gone, crash, anew)
+        dead = any(each.dead and each.state in ARMED for each in children.values())
+        seen = dead or (last.cause_seen and not last.anew)
+        self._last = Look(at, self._slots(flags, owners, at), children, gone, crash, anew, seen)
         return self._last
 
     def _memory(self, at: float) -> tuple[tuple[int, ...] | None, bool, bool]:
@@ -452,8 +459,8 @@ def major_of(data_directory: Path) -> int:
 
 def watch(looker: Looker, interval: float, seconds: float | None = None) -> Iterator[tuple[Look, list[Event]]]:
     """Look every `interval` seconds, for `seconds` or until the server has ended. Raises CannotLook."""
-    begun = due = time.monotonic()
     last = looker.look()
+    begun = due = time.monotonic()
     unknown = Look(begun, {})
     told_at_once = (EventKind.IMPOSSIBLE, EventKind.ARMED_EXIT)
     found = [each for each in happened(unknown, last) if each.kind in told_at_once]

@@ -136,9 +136,9 @@ def test_a_dead_child_that_is_armed_is_an_armed_exit_for_sure_and_told_once():
     assert event.data["of"][0]["status"] == 0
     assert "has ended with status 0 while active" in event.sentence
     assert kinds(look(dead), look(dead)) == []
-    crash, recovery = happened(look(dead), look(gone=(dead, child(8, slot=2)), anew=True))
-    assert (crash.kind, recovery.kind) == (EventKind.CRASH, EventKind.RECOVERY)
-    other = only(look(gone=(dead, child(8, slot=2)), anew=True), look())
+    anew = look(gone=(dead, child(8, slot=2)), anew=True, cause_seen=True)
+    assert kinds(look(dead, cause_seen=True), anew) == [EventKind.CRASH, EventKind.RECOVERY]
+    other = only(anew, look())
     assert (other.kind, other.data["pid"]) == (EventKind.STOPPED, 8)
 
 

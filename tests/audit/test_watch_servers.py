@@ -96,7 +96,8 @@ def test_each_child_is_known_by_its_kind_and_owns_its_slot(cluster, watched):
         with_a_slot = [each for each in children if cluster.major >= 18 or each.kind in watch.WITH_A_SLOT_TO_17]
         assert sorted(each.pid for each in owners.values()) == sorted(each.pid for each in with_a_slot)
         assert all(child.slot == slot for slot, child in owners.items())
-        assert {each.state for each in with_a_slot} == {SlotState.ACTIVE}
+        for each in with_a_slot:
+            assert each.state is (SlotState.WALSENDER if each.kind == "walsender" else SlotState.ACTIVE)
 
 
 def test_a_walsender_that_streams_says_so(cluster, watched):
@@ -192,7 +193,7 @@ def test_a_client_that_waits_and_one_that_is_told_no_are_told_apart(cluster, wat
     with ExitStack() as sockets:
         for _ in range(watched.looker.server.slots + 3):
             each = sockets.enter_context(socket.socket(socket.AF_UNIX))
-            each.settimeout(LIMIT)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(LIMIT), 0))
             each.connect(cluster.socket)
         before = watched.last.children.keys()
         waiting = watched.looker.server.slots + 3
@@ -226,9 +227,11 @@ def test_a_walsender_that_turns_back_is_reported_as_impossible(cluster, watched)
     with cluster.connect(replication="database") as sender:
         watched.look()
         child = watched.child_of(sender)
-        for value, kind in ((3, EventKind.CHANGE), (2, EventKind.IMPOSSIBLE)):
-            scribble(watched.looker.server, child.slot, value)
-            assert [event.kind for event in watched.look()] == [kind]
+        assert child.state is SlotState.WALSENDER
+        scribble(watched.looker.server, child.slot, 2)
+        (event,) = watched.look()
+        assert event.kind is EventKind.IMPOSSIBLE
+        assert (event.data["from"], event.data["to"]) == ("walsender", "active")
 
 
 def scribble(server, slot, value):
@@ -339,7 +342,9 @@ def test_a_server_that_does_not_restart_after_a_crash_ends_it(cluster, command):
     watching = command("--json")
     watching.line()
     leave_raw(cluster, client)
-    events = [json.loads(each)["event"] for each in watching.rest()[0].splitlines()]
+    said, complained, status = watching.rest()
+    assert (complained, status) == ("", 0)
+    events = [json.loads(each)["event"] for each in said.splitlines()]
     assert events[-2:] == ["server_ended", "summary"]
     assert "recovery" not in events
 
@@ -371,11 +376,11 @@ def test_on_a_terminal_it_is_a_live_table_of_its_width(cluster, command):
         except OSError:  # nobody has it open any more
             break
     os.close(here)
+    row = f"{client.info.backend_pid} client backend"
     client.close()
     assert watching.process.wait(LIMIT) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert "\x1b[" in shown.decode()
-    row = f"{client.info.backend_pid} client backend"
     assert row.replace(" ", "") in text.replace(" ", "")
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 80
     assert "summary: looks" in text
@@ -422,22 +427,24 @@ def test_an_unknown_release_is_refused(cluster):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: only root can be somebody else")
-def test_somebody_else_is_told_who_may(cluster):
-    """By what is loaded already: nobody may not be able to read the program itself."""
-    for directory in (0o700, 0o755):  # not even the pid; the pid, but not the memory
-        cluster.data.chmod(directory)
-        (cluster.data / "postmaster.pid").chmod(0o644)
-        code = (
-            "import os, sys\n"
-            "from armed_audit import cli, watch\n"
-            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-            "sys.exit(cli.run(['watch', sys.argv[1]]))"
-        )
-        call = [sys.executable, "-c", code, str(cluster.data)]
-        ran = subprocess.run(call, capture_output=True, text=True, timeout=LIMIT, check=False)
-        assert ran.returncode == 2
-        assert re.fullmatch(r"armed: .*be root, or the server's own user.*\n", ran.stderr), ran.stderr
+@pytest.mark.parametrize("mode", [0o700, 0o755], ids=["not even the pid", "the pid, but not the memory"])
+def test_somebody_else_is_told_who_may(cluster, mode):
+    cluster.data.chmod(mode)
+    (cluster.data / "postmaster.pid").chmod(0o644)
+    code = (  # the program may be where nobody can read it: it is loaded before
+        "import os, sys\n"
+        "from armed_audit import cli, watch\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "try:\n"
+        "    watch.Looker(watch.Path(sys.argv[1]))\n"
+        "except watch.CannotLook as error:\n"
+        "    print(error)\n"
+    )
+    call = [sys.executable, "-c", code, str(cluster.data)]
+    ran = subprocess.run(call, capture_output=True, text=True, timeout=LIMIT, check=False)
     cluster.data.chmod(0o700)
+    assert ran.stderr == ""
+    assert re.fullmatch(r".*be root, or the server's own user.*\n", ran.stdout)
 
 
 def test_a_layout_that_does_not_add_up_is_refused(cluster):
@@ -451,6 +458,19 @@ def test_a_layout_that_does_not_add_up_is_refused(cluster):
     finally:
         os.pwrite(file, struct.pack("=i", server.slots), at)
         os.close(file)
+        server.close()
+
+
+def test_flags_that_look_like_a_length_are_not_taken_for_one(cluster):
+    """The last slot but two is the third to be given out, in 15 to 17: active is 2, and two slots follow."""
+    server = memory.Server(cluster.postmaster)
+    found, last_but_two = server.slots, server.flags()[-3]
+    scribble(server, found - 2, 2)
+    try:
+        server.find()
+        assert server.slots == found
+    finally:
+        scribble(server, found - 2, last_but_two)
         server.close()
 
 
