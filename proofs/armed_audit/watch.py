@@ -283,6 +283,7 @@ def _ends(before: Look, after: Look) -> Iterator[Event]:
         for child in suspects:
             yield _of(EventKind.STOPPED, child, f"was stopped while {child.state.value}")
     elif suspects:
+        suspects.sort(key=lambda child: child.kind != "client backend")  # they run what users load
         names = ", ".join(f"{child.kind} {child.pid} in slot {child.slot}" for child in suspects)
         told = f"armed exit: armed when last seen was {names}"
         if len(suspects) > 1:
@@ -380,14 +381,18 @@ class Looker:
         return self._last
 
     def _memory(self, at: float) -> tuple[tuple[int, ...] | None, bool, bool]:
-        """Return the flags, whether the memory is another one than before, and whether a crash is handled."""
+        """Return the flags, whether the memory is another one than before, and whether a crash is handled.
+
+        Which memory it is, is asked last: it may be made anew, at the same place, between any two of these steps.
+        """
         try:
-            flags, generation = self.server.flags(), self.server.generation()
+            flags, quitting, generation = self._read()
             anew = generation != self._generation
             if anew:
                 self.server.find()
-                flags = self.server.flags()
-            quitting = self.server.handles_crash()
+                flags, quitting, again = self._read()
+                if again != generation:
+                    raise BeingMadeAnew("the memory was made anew, again")
         except CannotLook:
             self._without_memory_since = self._without_memory_since or at
             if at - self._without_memory_since > LIMIT:
@@ -395,6 +400,9 @@ class Looker:
             return None, False, self._last.quitting
         self._generation, self._without_memory_since = generation, None
         return flags, anew, quitting
+
+    def _read(self) -> tuple[tuple[int, ...], bool, int]:
+        return self.server.flags(), self.server.handles_crash(), self.server.generation()
 
     def _child(self, process: Process, was: Child | None, *, anew: bool) -> Child:
         """Return what a process says of itself; of one that is dead, what it said."""
@@ -531,21 +539,23 @@ _REDRAWN: Final = 0.25
 """Seconds between two tables: nobody reads faster, and drawing costs more than looking."""
 
 
-def screen(look: Look, summary: Summary, log: list[str], height: int) -> Group:
-    """Return the table of the slots in use and the last events, for a terminal of so many lines."""
+def screen(look: Look, summary: Summary, log: list[str], width: int, height: int) -> Group:
+    """Return the table of the slots in use and the last events, for a terminal of so many columns and lines."""
     slots = sorted((look.slots or {}).items())
-    log = log[-_LOGGED:]
-    room = max(1, height - len(log) - 7)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    while len(log) > 1 and (len(log) > _LOGGED or _lines(log, width) > height // 2):
+        log = log[1:]
+    room = max(1, height - _lines(log, width) - 7)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, expand=True)
     for name, justify in (("slot", "right"), ("pid", "right"), ("kind", "left"), ("state", "left"), ("for", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        widest = {"pid": 7, "kind": 19, "state": 9, "for": 6}.get(name)  # the columns are to stay where they are
+        table.add_column(name, justify=justify, no_wrap=True, min_width=widest)  # type: ignore[arg-type]
     table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=1)
     for slot, held in slots[:room]:
         state, child = state_of(held.flag), held.child
         word = state.value if state is not SlotState.FOREIGN else f"foreign: {held.flag}"
         who = (str(child.pid), child.kind, Text(child.title)) if child is not None else ("-", "-", "")
         table.add_row(str(slot), who[0], who[1], Text(word, _COLOURS[state]), age(look.at - held.since), who[2])
-    lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in log]
+    lines = [Text(line, overflow="fold") for line in log]
     rest = f"... and {len(slots) - room} more; " if len(slots) > room else ""
     if look.slots is None:
         rest += "the shared memory is being made anew; "
@@ -554,6 +564,11 @@ def screen(look: Look, summary: Summary, log: list[str], height: int) -> Group:
         f"armed exits {summary.armed_exits}, recoveries {summary.recoveries}"
     )
     return Group(table, Text(counts, "dim", no_wrap=True, overflow="ellipsis"), *lines)
+
+
+def _lines(log: list[str], width: int) -> int:
+    """How many lines of a terminal the events take, or a few more."""
+    return sum(math.ceil(len(line) / max(1, width - 12)) for line in log)
 
 
 class Screen:
@@ -587,7 +602,7 @@ class Screen:
 
     def _draw(self) -> None:
         if self._live is not None and self._last is not None:
-            self._live.update(screen(*self._last, self._log, self._console.size.height), refresh=True)
+            self._live.update(screen(*self._last, self._log, *self._console.size), refresh=True)
 
     def __enter__(self) -> Self:
         """Begin."""

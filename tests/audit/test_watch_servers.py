@@ -160,7 +160,7 @@ def test_a_crash_is_seen_while_it_is_handled(cluster, watched):
     os.kill(other, signal.SIGSTOP)
     try:
         leave_raw(cluster, client)
-        watched.until(lambda seen: seen.told(EventKind.ARMED_EXIT))
+        watched.until(lambda seen: seen.told(EventKind.ARMED_EXIT) and seen.told(EventKind.CRASH))
         assert len(watched.told(EventKind.CRASH)) == 1
         assert not watched.told(EventKind.RECOVERY)
         assert watched.last.quitting
@@ -269,16 +269,19 @@ class Command:
 
     def __init__(self, cluster, *options, **more):
         more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        self.process = subprocess.Popen([*COMMAND, str(cluster.data), *options], text=True, **more)
+        self.process = subprocess.Popen([*COMMAND, str(cluster.data), *options], **more)
+        self.said = b""
 
     def line(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], LIMIT)
-        assert ready, "it said nothing in time"
-        return self.process.stdout.readline()
+        while b"\n" not in self.said:
+            assert select.select([self.process.stdout], [], [], LIMIT)[0], "it said nothing in time"
+            self.said += os.read(self.process.stdout.fileno(), 1 << 16) or pytest.fail("it has ended")
+        line, _, self.said = self.said.partition(b"\n")
+        return line.decode()
 
     def rest(self):
         said, complained = self.process.communicate(timeout=LIMIT)
-        return said, complained, self.process.returncode
+        return (self.said + said).decode(), complained.decode(), self.process.returncode
 
 
 @pytest.fixture
