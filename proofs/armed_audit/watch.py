@@ -271,7 +271,7 @@ def _ends(before: Look, after: Look) -> Iterator[Event]:
         held = None if before.slots is None else before.slots.get(child.slot)
         unreleased = before.slots is None or (held is not None and held.child is None and held.flag == child.flag)
         crash = before.quitting or before.anew or (unreleased and (after.quitting or after.anew))
-        if child.dead and child.state in ARMED:
+        if child.dead and child.state in ARMED and not child.told_to_leave:
             continue  # told when it was seen dead
         if not crash or child.slot == 0 or child.state not in ARMED:
             yield _of(EventKind.ENDED, child, "has ended")
@@ -375,7 +375,7 @@ class Looker:
             children[child.pid, child.started] = child
         if flags is None:
             gone += last.gone
-        dead = any(each.dead and each.state in ARMED for each in children.values())
+        dead = any(each.dead and each.state in ARMED and not each.told_to_leave for each in children.values())
         seen = dead or (last.cause_seen and not last.anew)
         self._last = Look(at, self._slots(flags, owners, at), children, gone, crash, anew, seen)
         return self._last

@@ -118,9 +118,11 @@ def test_of_several_that_are_gone_with_a_crash_it_is_one():
     assert [event.data["pid"] for event in told if event.kind is EventKind.ENDED] == [9, 10]
 
 
-def test_who_lived_when_the_crash_was_handled_was_stopped():
-    told = only(look(gone=(child(7, told_to_leave=True),), quitting=True), look(quitting=True))
-    assert told.kind is EventKind.STOPPED
+@pytest.mark.parametrize("dead", [False, True])
+def test_who_lived_when_the_crash_was_handled_was_stopped(dead):
+    stopped = child(7, told_to_leave=True, dead=dead)
+    assert kinds(look(child(7), quitting=True), look(stopped, quitting=True)) == []
+    assert kinds(look(gone=(stopped,), quitting=True), look(quitting=True)) == [EventKind.STOPPED]
 
 
 def test_a_release_that_was_late_is_judged_by_the_look_after_it():
