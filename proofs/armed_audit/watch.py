@@ -354,23 +354,10 @@ class Looker:
         owners: dict[int, Child] = {}
         for process in sorted(processes, key=lambda each: (each.started, each.pid)):  # the older has what two claim
             was = last.children.get((process.pid, process.started))
-            child = self._child(process, was, anew=anew)
-            child = replace(child, told_to_leave=told_to_leave)
+            child = replace(self._child(process, was, anew=anew), told_to_leave=told_to_leave)
             if child.slot and flags is not None:
-                # Of one that owned its slot before, what it held while the child lived; a new one may have ended since.
-                known = was is not None and was.slot == child.slot and first is not None
-                flag = flags[child.slot - 1] if first is None or not known else first[child.slot - 1]
-                if child.dead:
-                    flag = flags[child.slot - 1] or flag
-                if child.slot in owners or (not known and flag == 0):
-                    self._old_numbers.add((child.pid, child.started))
-                    child = replace(child, slot=0)
-                else:
-                    was_armed = was is not None and was.state in (SlotState.ACTIVE, SlotState.WALSENDER)
-                    child = replace(child, flag=flag)
-                    child = replace(
-                        child, disarmed=child.disarmed or (was_armed and child.state is SlotState.ASSIGNED)
-                    )
+                child = self._in_its_slot(child, was, first, flags, taken=child.slot in owners)
+                if child.slot:
                     owners[child.slot] = child
             children[child.pid, child.started] = child
         if flags is None:
@@ -379,6 +366,24 @@ class Looker:
         seen = dead or (last.cause_seen and not last.anew)
         self._last = Look(at, self._slots(flags, owners, at), children, gone, crash, anew, seen)
         return self._last
+
+    def _in_its_slot(
+        self, child: Child, was: Child | None, first: tuple[int, ...] | None, flags: tuple[int, ...], *, taken: bool
+    ) -> Child:
+        """Return a child with what the slot holds whose number it has; without a slot, if that is not its own.
+
+        Of one that had the slot in the look before, what it held while the child was known to live (`first`). A new one
+        may have ended by the time of `flags`, and then its slot is unused; so is that of an old number.
+        """
+        flag = flags[child.slot - 1]
+        known = first is not None and was is not None and was.slot == child.slot
+        if known and first is not None:
+            flag = flag if child.dead and flag else first[child.slot - 1]
+        if taken or (not known and flag == 0):
+            self._old_numbers.add(_name(child))
+            return replace(child, slot=0)
+        armed = was is not None and was.state in (SlotState.ACTIVE, SlotState.WALSENDER)
+        return replace(child, flag=flag, disarmed=child.disarmed or (armed and state_of(flag) is SlotState.ASSIGNED))
 
     def _memory(self, at: float) -> tuple[tuple[int, ...] | None, bool, bool]:
         """Return the flags, whether the memory is another one than before, and whether a crash is handled.

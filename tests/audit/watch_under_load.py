@@ -1,11 +1,12 @@
 """How `armed watch` does beside a server at work: is every recovery reported and none invented, and what does it cost?
 
-    python tests/audit/watch_under_load.py BINDIR [SECONDS [DEATHS [ROUNDS]]]
+    python tests/audit/watch_under_load.py BINDIR [SECONDS [DEATHS [PAIRS]]]
 
 It is no test, for it takes minutes, and what it measures means something on a quiet machine only. First `pgbench -C`,
 which connects anew for each transaction, runs for SECONDS (60), while DEATHS (20) backends leave raw; what was reported
-is compared with the server's log. Then the throughput of ROUNDS (16) pairs of short runs, one watched and one not, in
-random order. Exit status 1 where a recovery is missing or invented, or something impossible is reported.
+is compared with the server's log. Then the throughput of a run in PAIRS (60) of seconds, of which the watch looks in one
+and is stopped in the other, in random order: whatever else the machine does falls on both. Exit status 1 where a
+recovery is missing or invented, or something impossible is reported.
 """
 
 import json
@@ -13,6 +14,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,7 +27,6 @@ import psycopg
 from armed_conformance.postgres.cluster import LIMIT, Cluster
 
 CLIENTS = 8
-RUN = 4  # seconds of one run of a pair
 TARGET = 0.97
 REINITIALIZING = "all server processes terminated; reinitializing"
 
@@ -35,8 +36,8 @@ def pgbench(cluster, *options, **more):
     if not program.exists():
         program = shutil.which("pgbench") or "/usr/lib/postgresql/15/bin/pgbench"
     environment = {**os.environ, "PGHOST": cluster.socket_directory, "PGUSER": "postgres", "PGDATABASE": "postgres"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen([program, *options], env=environment, **pipes, **more)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, **more}
+    return subprocess.Popen([program, *options], env=environment, **pipes)
 
 
 def processor_time(pid):
@@ -56,13 +57,11 @@ def watching(cluster, log):
         assert time.monotonic() < until, "it does not begin"
         assert process.poll() is None, "it has ended"
         time.sleep(0.01)
-    begun, before = time.monotonic(), processor_time(process.pid)
-    used = []
     try:
-        yield used
+        yield process.pid
     finally:
-        used.append((processor_time(process.pid) - before) / (time.monotonic() - begun))
-        process.send_signal(2)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
         process.wait(LIMIT)
 
 
@@ -98,26 +97,29 @@ def deaths(cluster, seconds, wanted, log):
     return done, events
 
 
-def throughput(cluster, rounds, log):
-    """Return transactions per second, watched and not, and what share of a core the watch used."""
-    figures, shares = {True: [], False: []}, []
-    for number in range(rounds):
-        for watched in random.sample([True, False], 2):
-            options = ("-n", "-S", "-C", "-c", str(CLIENTS), "-T", str(RUN))
-            if watched:
-                with watching(cluster, log) as used:
-                    said = pgbench(cluster, *options).communicate()[0]
-                shares += used
-            else:
-                said = pgbench(cluster, *options).communicate()[0]
-            figures[watched].append(float(re.search(r"tps = ([\d.]+)", said)[1]))
-        print(f"  pair {number + 1}: {figures[True][-1]:.0f} {figures[False][-1]:.0f}", file=sys.stderr)
-    return figures[True], figures[False], shares
+def throughput(cluster, pairs, log):
+    """Return transactions in each pair of seconds, watched and not, and what share of a core the watch used."""
+    order = [watched for _ in range(pairs) for watched in random.sample([True, False], 2)]
+    figures = {True: [], False: []}
+    options = ("-n", "-S", "-C", "-c", str(CLIENTS), "-P", "1", "-T", str(len(order) + 5))
+    with watching(cluster, log) as watch:
+        load = pgbench(cluster, *options, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        told = map(re.compile(r"progress: \S+ s, (\S+) tps").match, load.stderr)
+        seconds = (float(each[1]) for each in told if each)
+        next(seconds)
+        before = processor_time(watch)
+        for watched in order:
+            os.kill(watch, signal.SIGCONT if watched else signal.SIGSTOP)
+            figures[watched].append(next(seconds))
+        used = processor_time(watch) - before
+        load.terminate()
+        load.communicate()
+    return figures[True], figures[False], used / pairs
 
 
 def main():
     bindir, *rest = sys.argv[1:]
-    seconds, wanted, rounds = [int(each) for each in rest] + [60, 20, 16][len(rest) :]
+    seconds, wanted, pairs = [int(each) for each in rest] + [60, 20, 60][len(rest) :]
     with Cluster(bindir) as cluster, tempfile.TemporaryDirectory() as folder:
         cluster.start()
         log = f"{folder}/log"
@@ -128,13 +130,13 @@ def main():
         certain = sum(each["event"] == "armed_exit" and each["certain"] for each in events)
         print(f"PostgreSQL {cluster.version}: {done} raw deaths in {seconds} s, {recovered} recoveries in its log")
         print(f"reported: {reported} recoveries; {certain} armed exits were seen as such; {json.dumps(summary)}")
-        if rounds:
-            watched, alone, shares = throughput(cluster, rounds, log)
+        if pairs:
+            watched, alone, share = throughput(cluster, pairs, log)
             one, other = statistics.median(watched), statistics.median(alone)
-            pairs = statistics.median(one / other for one, other in zip(watched, alone, strict=True))
-            print(f"{rounds} pairs of {RUN} s: {one:.0f} transactions/s watched, {other:.0f} not: {one / other:.3f} x;")
-            print(f"median of the pairs' ratios {pairs:.3f} x; to be reached {TARGET}")
-            print(f"the watch used {100 * statistics.median(shares):.1f} % of a core")
+            paired = statistics.median(one / other for one, other in zip(watched, alone, strict=True))
+            print(f"{pairs} pairs: {one:.0f} transactions/s watched, {other:.0f} not: {one / other:.3f} x;")
+            print(f"median of the pairs' ratios {paired:.3f} x; to be reached {TARGET};")
+            print(f"the watch used {100 * share:.1f} % of a core")
     return 0 if reported == recovered == done and not summary["impossible"] else 1
 
 
