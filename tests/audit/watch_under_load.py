@@ -4,8 +4,8 @@
 
 It is no test, for it takes minutes, and what it measures means something on a quiet machine only. First `pgbench -C`,
 which connects anew for each transaction, runs for SECONDS (60), while DEATHS (20) backends leave raw; what was reported
-is compared with the server's log. Then the throughput of a run in PAIRS (60) of seconds, of which the watch looks in one
-and is stopped in the other, in random order: whatever else the machine does falls on both. Exit status 1 where a
+is compared with the server's log. Then the throughput of a run in PAIRS (60) of seconds, of which the watch looks in
+one and is stopped in the other, in random order: whatever else the machine does falls on both. Exit status 1 where a
 recovery is missing or invented, or something impossible is reported.
 """
 
