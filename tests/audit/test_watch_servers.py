@@ -188,6 +188,27 @@ def test_a_raw_exit_of_a_child_that_no_look_saw_is_a_crash_and_a_recovery(cluste
     assert not watched.told(EventKind.IMPOSSIBLE)
 
 
+def test_after_a_recovery_the_servers_own_processes_have_no_slot_of_another_child(cluster, watched):
+    """In 15 to 17 they are forked with the number that was given out last, and that number is given out again."""
+    leave_raw(cluster, cluster.connect())
+    watched.until(lambda seen: seen.told(EventKind.RECOVERY))
+    end = time.monotonic() + LIMIT
+    while True:
+        with suppress(psycopg.OperationalError):
+            client = cluster.connect()
+            break
+        assert time.monotonic() < end, "the server does not come back"
+    with client:
+        anew = Looker(cluster.data)  # it has seen nothing of what came before
+        look = anew.look()
+        anew.close()
+        (child,) = [each for each in look.children.values() if each.pid == client.info.backend_pid]
+        assert child.slot
+        assert look.slots[child.slot].child == child
+        for held in look.slots.values():
+            assert cluster.major >= 18 or held.child.kind in watch.WITH_A_SLOT_TO_17
+
+
 def test_a_client_that_waits_and_one_that_is_told_no_are_told_apart(cluster, watched):
     """A dead-end child of 15 to 17 has an old slot number, which is another child's."""
     with ExitStack() as sockets:
