@@ -123,7 +123,7 @@ class Look:
     children: Mapping[tuple[int, int], Child] = field(default_factory=dict)
     """By pid and start."""
     gone: tuple[Child, ...] = ()
-    """Those that the look before saw, as it saw them, and this one does not."""
+    """Those that the look before saw, as it saw them, and this one does not; and who is not judged yet of those before."""
     quitting: bool = False
     """The postmaster had told its children to leave because of a crash."""
     anew: bool = False
@@ -170,7 +170,8 @@ class Event:
 def happened(before: Look, after: Look, rows: tuple[Row, ...] = ROWS + WALSENDER_ROWS) -> Iterator[Event]:
     """Say what happened between two looks, one after the other.
 
-    Who is gone is judged one look later: the postmaster reaps a child first, and then decides.
+    Who is gone is judged one look later, for the postmaster reaps a child first, and then decides; and where the crash
+    is seen only now, another one later, together with those gone by then.
     """
     if after.slots is None:
         return
@@ -190,7 +191,8 @@ def happened(before: Look, after: Look, rows: tuple[Row, ...] = ROWS + WALSENDER
             told = f"armed exit: {child.kind} {child.pid}, slot {child.slot}, has ended{how} while {child.state.value}"
             told += f" ({child.title})" if child.title else ""
             yield Event(EventKind.ARMED_EXIT, told, {"certain": True, "of": [_facts(child)]})
-    yield from _ends(before, after)
+    if not _begins(before, after.quitting, after.anew):
+        yield from _ends(before)
 
 
 def _change(slot: int, was: Held, now: Held, after: Look, rows: tuple[Row, ...]) -> Iterator[Event]:
@@ -264,16 +266,18 @@ def shortest(source: SlotState, dest: SlotState, rows: list[Row]) -> list[Trigge
     return paths.get(dest)
 
 
-def _ends(before: Look, after: Look) -> Iterator[Event]:
-    """Say how those have ended that `before` was the first not to see."""
+def _begins(before: Look, quitting: bool, anew: bool) -> bool:
+    """Whether a crash is seen first by the look after `before`."""
+    return (quitting or anew) and not (before.quitting or before.anew)
+
+
+def _ends(before: Look) -> Iterator[Event]:
+    """Say how those have ended that are gone."""
     suspects = []
     for child in before.gone:
-        held = None if before.slots is None else before.slots.get(child.slot)
-        unreleased = before.slots is None or (held is not None and held.child is None and held.flag == child.flag)
-        crash = before.quitting or before.anew or (unreleased and (after.quitting or after.anew))
         if child.dead and child.state in ARMED and not child.told_to_leave:
             continue  # told when it was seen dead
-        if not crash or child.slot == 0 or child.state not in ARMED:
+        if not (before.quitting or before.anew) or child.slot == 0 or child.state not in ARMED:
             yield _of(EventKind.ENDED, child, "has ended")
         elif child.told_to_leave:
             yield _of(EventKind.STOPPED, child, f"was stopped while {child.state.value}")
@@ -348,6 +352,8 @@ class Looker:
             first, self._old_numbers = None, set()
         there = {(each.pid, each.started) for each in processes}
         gone = tuple(child for name, child in last.children.items() if name not in there)
+        if flags is None or _begins(last, crash, anew):
+            gone += last.gone
         # Where the crash came in the middle of this look, it was rather one of those that have gone already.
         told_to_leave = bool(quitting) or (crash and any(child.state in ARMED for child in gone))
         children: dict[tuple[int, int], Child] = {}
@@ -360,8 +366,6 @@ class Looker:
                 if child.slot:
                     owners[child.slot] = child
             children[child.pid, child.started] = child
-        if flags is None:
-            gone += last.gone
         dead = any(each.dead and each.state in ARMED and not each.told_to_leave for each in children.values())
         seen = dead or (last.cause_seen and not last.anew)
         self._last = Look(at, self._slots(flags, owners, at), children, gone, crash, anew, seen)
