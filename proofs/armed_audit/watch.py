@@ -123,7 +123,7 @@ class Look:
     children: Mapping[tuple[int, int], Child] = field(default_factory=dict)
     """By pid and start."""
     gone: tuple[Child, ...] = ()
-    """Those that the look before saw, as it saw them, and this one does not; and who is not judged yet of those before."""
+    """Those that the look before saw, as it saw them, and this one does not; and earlier ones who are not judged yet."""
     quitting: bool = False
     """The postmaster had told its children to leave because of a crash."""
     anew: bool = False
@@ -349,7 +349,10 @@ class Looker:
         processes = self.server.processes(pid for pid, _ in last.children)
         flags, anew, crash = self._memory(at)
         if anew:
+            # Who was there a moment ago was of the old memory, and has gone by now. Who is new, the next look sees.
             first, self._old_numbers = None, set()
+            remaining = self.server.processes(pid for pid, _ in last.children)
+            processes = [each for each in remaining if (each.pid, each.started) in last.children]
         there = {(each.pid, each.started) for each in processes}
         gone = tuple(child for name, child in last.children.items() if name not in there)
         if flags is None or _begins(last, crash, anew):

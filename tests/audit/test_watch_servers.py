@@ -188,6 +188,25 @@ def test_a_raw_exit_of_a_child_that_no_look_saw_is_a_crash_and_a_recovery(cluste
     assert not watched.told(EventKind.IMPOSSIBLE)
 
 
+def test_who_was_listed_just_before_the_memory_was_made_anew_is_not_forgotten(cluster, watched, monkeypatch):
+    client = cluster.connect()
+    watched.look()
+    child = watched.child_of(client)
+    server = watched.looker.server
+    listed, processes = [server.processes()], server.processes
+    leave_raw(cluster, client)
+    generation, end = watched.looker._generation, time.monotonic() + LIMIT
+    while True:
+        assert time.monotonic() < end, "the memory is not made anew"
+        with suppress(memory.BeingMadeAnew):
+            if server.generation() != generation:
+                break
+    monkeypatch.setattr(server, "processes", lambda known=(): listed.pop() if listed else processes(known))
+    watched.until(lambda seen: seen.told(EventKind.ARMED_EXIT))
+    (event,) = watched.told(EventKind.ARMED_EXIT)
+    assert child.pid in [each["pid"] for each in event.data["of"]]
+
+
 def test_after_a_recovery_the_servers_own_processes_have_no_slot_of_another_child(cluster, watched):
     """In 15 to 17 they are forked with the number that was given out last, and that number is given out again."""
     leave_raw(cluster, cluster.connect())
