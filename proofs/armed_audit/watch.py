@@ -123,7 +123,7 @@ class Look:
     children: Mapping[tuple[int, int], Child] = field(default_factory=dict)
     """By pid and start."""
     gone: tuple[Child, ...] = ()
-    """Those that the look before saw, as it saw them, and this one does not; and earlier ones who are not judged yet."""
+    """Those that the look before saw, as it saw them, and this one does not; and earlier ones, not judged yet."""
     quitting: bool = False
     """The postmaster had told its children to leave because of a crash."""
     anew: bool = False
