@@ -13,17 +13,17 @@ import signal
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from armed_conformance.postgres.cluster import LIMIT, Cluster, profile_of
+from armed_conformance.postgres.cluster import LIMIT, Cluster, profile_of, version_of
 from armed_conformance.postgres.memory import Exit, Server
 from armed_conformance.postgres.strikes import debugger, log_hook, until, write_flag
 
-PAGE = Path(__file__).parents[2] / "docs" / "divergences.md"
 UNUSED, ASSIGNED, ACTIVE = 0, 1, 2
 FEW = {"max_connections": 3, "superuser_reserved_connections": 0, "max_wal_senders": 0, "wal_level": "minimal"}
 SYNCED = {"fsync": "on", "recovery_init_sync_method": "syncfs"}
@@ -419,7 +419,10 @@ def crash_until_startup_is_held(cluster, server):
     raise TimeoutError("in 20 crashes the start-up process was never stopped before redo")
 
 
-def crash_after_reset(cluster, server, title):
+CLOCK = "issuing SIGKILL to recalcitrant children"
+
+
+def crash_after_reset(cluster, server, title, held_until=lambda: True):
     """Kill an auxiliary process between reset and redo, let start-up go on; return how many resets follow."""
     startup = crash_until_startup_is_held(cluster, server)
     before, served = resets(cluster), cluster.log.count(READY)
@@ -429,7 +432,9 @@ def crash_after_reset(cluster, server, title):
     os.kill(killed, signal.SIGKILL)
     reaped(server, killed)
     assert startup in pids(server)  # nobody else is stopped
-    os.kill(startup, signal.SIGCONT)
+    until(held_until, "what start-up is held for")
+    with suppress(ProcessLookupError):
+        os.kill(startup, signal.SIGCONT)
     until(lambda: cluster.log.count(READY) > served, "service")
     assert serves(cluster)
     return resets(cluster) - before
@@ -438,15 +443,24 @@ def crash_after_reset(cluster, server, title):
 def test_a_crash_between_reset_and_redo_stops_nobody(bindir):
     with running(bindir, **SYNCED) as (cluster, server):
         assert crash_after_reset(cluster, server, "background writer") == 0
+        assert CLOCK not in cluster.log
 
 
-def test_where_a_killed_checkpointer_is_not_replaced_a_clock_ends_start_up(bindir):
+def test_after_such_a_crash_a_clock_ends_start_up_to_17(bindir):
     """That the death is booked, and decides nothing, is not all that is to be said of 15."""
+    clock = profile_of(bindir).name != "18"
     with running(bindir, **SYNCED) as (cluster, server):
-        replaced = profile_of(bindir).name == "18" or cluster.version == "16.11"  # an older minor; not so in 16.14
-        expected = 0 if replaced else 1
-        assert crash_after_reset(cluster, server, "checkpointer") == expected
-        assert cluster.log.count("issuing SIGKILL to recalcitrant children") == expected
+        end = time.monotonic() + 15  # long enough to see that there is no clock of five seconds
+        held_until = (lambda: CLOCK in cluster.log) if clock else (lambda: time.monotonic() > end)
+        assert crash_after_reset(cluster, server, "background writer", held_until) == int(clock)
+        assert (CLOCK in cluster.log) == clock
+
+
+def test_to_17_a_checkpointer_that_is_killed_then_is_waited_for_until_the_clock_ends_it(bindir):
+    replaced = profile_of(bindir).name == "18" or version_of(bindir)[1] == "16.11"  # an older minor; not so in 16.14
+    with running(bindir, **SYNCED) as (cluster, server):
+        assert crash_after_reset(cluster, server, "checkpointer") == (0 if replaced else 1)
+        assert (CLOCK in cluster.log) == (not replaced)
 
 
 # --- Cancel requests -------------------------------------------------------------------------------------------------
