@@ -375,7 +375,12 @@ class Postgres:
             _check(self._cluster.runs, "the postmaster has ended, and nobody asked it to")
             return is_so()
 
-        self._wait_until(what, read_and_ask)
+        try:
+            self._wait_until(what, read_and_ask)
+        except TimeoutError as error:
+            there = ", ".join(f"{each.title or each.pid}{' (dead)' * each.dead}" for each in self._memory.children())
+            said = "\n".join(self._cluster.log.splitlines()[-5:])
+            raise TimeoutError(f"{error}; there are: {there}; the log ends with:\n{said}") from None
 
     @staticmethod
     def _wait_until(what: str, is_so: Callable[[], bool]) -> None:
@@ -387,7 +392,7 @@ class Postgres:
 
     def _auxiliaries_are_there(self) -> bool:
         """Whether those that are followed have begun, and armed where they do; note those that are new."""
-        known = {child.pid for child in self._children.values()}
+        known = {child.pid for child in self._children.values() if not child.reaped}
         missing = set(FOLLOWED) - {each.title for each in self._children.values() if not each.reaped}
         for process in self._memory.children():
             if process.title in missing and process.pid not in known and not process.dead:
