@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -208,8 +208,8 @@ class Postgres:
         self._log.read()
         self._pid_in_pgproc = self._find_pid_in_pgproc()
         own = sorted(child.slot for child in self._children.values() if child.slot)
-        for_clients = 2 * (MAX_CONNECTIONS + MAX_WAL_SENDERS) if own else self._server.slots
-        self._shown = dict(enumerate([*range(1, for_clients + 1), *own], 1))
+        self._for_clients = 2 * (MAX_CONNECTIONS + MAX_WAL_SENDERS) if own else self._server.slots
+        self._shown = dict(enumerate([*range(1, self._for_clients + 1), *own], 1))
         return len(self._shown)
 
     def start(self) -> int:
@@ -233,8 +233,8 @@ class Postgres:
             pgconn.finish()
             self._arranged.discard(Circumstance.FORK_FAILS)
             raise Refused(said)
-        flags = enumerate(zip(before, self._memory.flags(), strict=True), 1)
-        given = [slot for slot, (old, new) in flags if old != new]
+        after = self._memory.flags()
+        given = [slot for slot in range(1, self._for_clients + 1) if before[slot - 1] != after[slot - 1]]
         _check(len(given) <= 1, f"one child was started, and the flags of slots {given} have changed")
         number = len(self._children) + 1
         self._children[number] = _Session(self._log.forked[forked], given[0] if given else 0, pgconn)
@@ -283,6 +283,9 @@ class Postgres:
         Where a recovery waits for nobody but clients that were told nothing yet, these say what they want, and leave.
         """
         self._looking_since = time.monotonic()
+        for child in self._children.values():  # who is still writing an answer is not told why it is ended
+            if child.serves and not (child.reaped or child.died or child.frozen):
+                self._wait_until(f"process {child.pid} to wait for its client", partial(_waits, child.pid))
         self._go_on()
         try:
             self._wait_for("the server to come to rest", self._is_at_rest)
@@ -650,14 +653,12 @@ def _answers(child: _Session) -> bool:
 
 
 def _last_words(session: psycopg.Connection[Any]) -> str | None:
-    """Return the SQLSTATE with which the server has ended a session."""
-    codes: list[str | None] = []
-    session.add_notice_handler(lambda notice: codes.append(notice.sqlstate))
-    try:
-        session.execute("select 1")
-    except psycopg.OperationalError as error:
-        codes.append(error.sqlstate)
-    return next((code for code in codes if code is not None), None)
+    """Return the SQLSTATE with which the server has ended an idle session; None where it has said nothing."""
+    said = b""
+    with _dup(session.pgconn) as wire, suppress(ConnectionError):
+        while more := wire.recv(65536):
+            said += more
+    return _code(said[5:]) if said else None
 
 
 # The protocol spoken by hand, where libpq does not let one (src: the manual's chapter on the frontend/backend protocol)
