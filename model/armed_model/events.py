@@ -142,6 +142,7 @@ EVENTS = (
         (("reap_clean_without_a_slot",), ("reap_book_keeping_without_a_slot",)),
         decision=CLEAN,
     ),
+    Meaning("noticed", ("worker",), "It begins to die, armed: the others are stopped. `crashed` follows.", ((),)),
     Meaning(
         "crashed",
         ("worker",),
