@@ -216,6 +216,9 @@ class Postgres:
         """Connect, and send nothing."""
         if any(child.died and not child.reaped for child in self._children.values()):
             self.supervise()
+        living = [child for child in self._children.values() if not child.reaped]
+        if self._recovering and all(child.is_dead_end for child in living):
+            raise Cannot("start: the server lets nobody in until its dead-end children have left")
         before, forked = self._memory.flags(), len(self._log.forked)
         failing = Circumstance.FORK_FAILS in self._arranged
         if failing:
@@ -517,13 +520,14 @@ class Postgres:
         return set(there)
 
     def _is_at_rest(self) -> bool:
-        there = self._settled()
+        serves_again = self._log.resets == self._log.crashes and self._log.ready > self._log.resets
+        there = self._settled()  # after the log was read: who is still there now has outlived what it says
         if there is None:
             return False
         self._note_the_reaped(there)
         if not self._recovering:
             return self._auxiliaries_are_there()
-        if self._log.resets == self._log.crashes and self._log.ready > self._log.resets:
+        if serves_again:
             self._memory.find()
             self._recovering = not self._auxiliaries_are_there()
             return not self._recovering
