@@ -520,14 +520,14 @@ class Postgres:
         return set(there)
 
     def _is_at_rest(self) -> bool:
-        serves_again = self._log.resets == self._log.crashes and self._log.ready > self._log.resets
+        resets, ready = self._log.resets, self._log.ready
         there = self._settled()  # after the log was read: who is still there now has outlived what it says
         if there is None:
             return False
         self._note_the_reaped(there)
         if not self._recovering:
             return self._auxiliaries_are_there()
-        if serves_again:
+        if resets == self._log.crashes and ready > resets:
             self._memory.find()
             self._recovering = not self._auxiliaries_are_there()
             return not self._recovering
