@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
-from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, InAnotherProcess, Kind, Profile, Step
+from armed_model.profiles import (
+    REFERENCE,
+    Allocation,
+    Cancel,
+    CleanWord,
+    CrashAfterReset,
+    InAnotherProcess,
+    Kind,
+    Profile,
+    Step,
+)
 from armed_model.system import (
     ACTIVE,
     CHILD,
@@ -65,6 +75,7 @@ from armed_model.system import (
     start_up_phases,
     status,
     status_is_clean,
+    ticking,
     to_disarm,
     to_give,
     token,
@@ -241,6 +252,7 @@ def properties(
 
 def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
     slot_is_clean = flag[slot_of[c]] == clean_word(profile, slot_of[c])
+    clock_is_over = both(mode == Mode.STARTING, ticking)
     return (
         Property(
             "armed_exit_triggers_recovery",
@@ -298,11 +310,14 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
         ),
         Property(
             "recovery_starts_only_for_a_crash",
-            "Recovery starts, early or not, only for a dead child, the one reaped where one is, whose status is not "
-            "clean for its kind or whose slot does not hold its clean value.",
+            "Recovery starts, early or not, and the clock that may start it later, only for a dead child, the one "
+            "reaped where one is, whose status is not clean for its kind or whose slot does not hold its clean value.",
             Claim.STEP,
             over=(),
-            premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING),
+            premise=either(
+                both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, negate(clock_is_over)),
+                both(negate(ticking), after(ticking)),
+            ),
             conclusion=exists(
                 c,
                 both(
@@ -444,6 +459,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         "failure ends the server"
     )
     prepared = [] if profile.auxiliaries_while_running else [negate(exists_c)]
+    minded = profile.crash_after_reset is not CrashAfterReset.BOOKED
     refused = both(mode == Mode.STOPPING, after(kind[c]) == Kind.DEAD_END)
     prepares = both(mode == Mode.STARTING, after(kind[c]) == Kind.AUXILIARY)
     in_recovery = [
@@ -486,8 +502,8 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "reset_is_fresh",
-            "After the reset every slot is unused, nobody has one, nothing is held, and nothing is owed, whatever was "
-            "written to the flags.",
+            "After the reset every slot is unused, nobody has one, nothing is held, nothing is owed, and no clock "
+            "runs, whatever was written to the flags.",
             Claim.STEP,
             over=(c, s),
             premise=is_reset,
@@ -499,6 +515,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 negate(after(holds[c])),
                 negate(after(owed)),
                 negate(after(torn)),
+                negate(after(ticking)),
                 after(launching) == no_slot,
             ),
             cites=("C4", "C5"),
@@ -553,9 +570,9 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "recovery_goes_in_order",
-            "Recovery goes from stopping to draining, resetting, starting and service, in this order, or back to "
-            "stopping, or to an end; and where preparing the new generation is a child's task, it serves only when "
-            "that child has ended.",
+            "Recovery goes from stopping to draining, resetting, starting and service, in this order, or to an end, or "
+            "from starting back to stopping, where a crash after the reset may do that; and where preparing the new "
+            "generation is a child's task, it serves only when that child has ended.",
             Claim.STEP,
             over=(c,),
             premise=after(mode) != mode,
@@ -568,7 +585,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 ),
                 both(mode == Mode.DRAINING, after(mode) == Mode.RESETTING, negate(exists_c)),
                 both(mode == Mode.RESETTING, after(mode) == Mode.STARTING, shutdown == Shutdown.NONE),
-                both(mode == Mode.STARTING, after(mode) == Mode.STOPPING),
+                *([both(mode == Mode.STARTING, after(mode) == Mode.STOPPING)] if minded else []),
                 both(mode == Mode.STARTING, after(mode) == Mode.RUNNING, *prepared),
                 both(after(mode) == Mode.STOPPED, negate(exists_c), mode != Mode.DEAD, after(launching) == no_slot),
                 both(after(mode) == Mode.DEAD, negate(one_of(mode, Mode.STOPPED, Mode.DEAD))),
@@ -1189,6 +1206,10 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
         every["a client is told no while the others are stopped"] = both(
             mode == Mode.STOPPING, phase[c] == Phase.NONE, after(kind[c]) == Kind.DEAD_END
         )
+    if profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK:
+        every["a clock ends start-up"] = both(
+            mode == Mode.STARTING, after(mode) == Mode.STOPPING, unchanged(phase)
+        )
     if profile.early_notice:
         every["a death is noticed early"] = both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, unchanged(phase))
     if profile.engages_once:
@@ -1245,7 +1266,7 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
             ("only_dead_ends_left", "all_gone", "reset", "stop"),
             "the supervisor does what is due when nobody is left",
         ),
-        "started": "preparing a generation ends (PostgreSQL: the start-up process does)",
+        "started": "preparing a generation ends (PostgreSQL: the start-up process does, or a clock ends it)",
     }
     return (
         LeadsTo(

@@ -20,6 +20,7 @@ from armed_model.profiles import (
     Allocation,
     Cancel,
     CleanWord,
+    CrashAfterReset,
     Decision,
     InAnotherProcess,
     Kind,
@@ -144,6 +145,7 @@ _scalar, _array = variables.scalar, variables.array
 mode = _scalar("mode", MODE, Mode.RUNNING, "what the supervisor is doing")
 shutdown = _scalar("shutdown", SHUTDOWN, Shutdown.NONE, "what kind of shutdown was asked for")
 launching = _scalar("launching", SLOT, no_slot, "the slot assigned to a child that is not forked yet")
+ticking = _scalar("ticking", BOOL, False, "since the reset a crash was booked that gives start-up a limit")
 launching_as = _scalar("launching_as", KIND, Kind.BACKEND, "the kind of that child")
 
 flag = _array("flag", SLOT, WORD, UNUSED, "the shared word of the slot: written without a lock, read at release")
@@ -255,7 +257,8 @@ def decided_clean(profile: Profile) -> Term:
 
 def is_decided(profile: Profile) -> Term:
     """Return whether deaths are decided now; else they are book-keeping."""
-    return one_of(mode, Mode.RUNNING, *([Mode.STARTING] if profile.recovers_again else []))
+    at_once = profile.crash_after_reset is CrashAfterReset.DECIDED
+    return one_of(mode, Mode.RUNNING, *([Mode.STARTING] if at_once else []))
 
 
 def children_are_ended(profile: Profile) -> Term:
@@ -785,6 +788,11 @@ def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
             slot_is_looked_at.because("in an immediate shutdown deaths are book-keeping"),
         )
         forget = _forget_child(profile, has_a_slot, backends_alone)
+        starts_the_clock = (
+            [ticking.becomes(either(ticking, both(mode == Mode.STARTING, negate(is_clean))))]
+            if profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
+            else []
+        )
         reaped += [
             _action(
                 "reap_clean" + suffix,
@@ -816,7 +824,7 @@ def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
                         "recovery, or the end, is on"
                     ),
                 ),
-                effect=forget,
+                effect=(*forget, *starts_the_clock),
                 cites=("C5",),
             ),
         ]
@@ -847,6 +855,7 @@ def _notice(profile: Profile) -> Action:
 
 def _recovery(profile: Profile) -> tuple[Action, ...]:
     ends_others = children_are_ended(profile)
+    has_a_clock = profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
     supervisor_lives = (mode != Mode.DEAD).because("the supervisor lives")
     preparing_is_over = (
         []
@@ -921,9 +930,10 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             by=SUPERVISOR,
             of=(),
             guard=((mode == Mode.STARTING).because("memory is new"), _idle, *preparing_is_over),
-            effect=(mode.becomes(Mode.RUNNING),),
+            effect=(mode.becomes(Mode.RUNNING), *([ticking.becomes(False)] if has_a_clock else [])),
             cites=("C5",),
         ),
+        *([_clock_runs_out()] if has_a_clock else []),
         _action(
             "startup_fails",
             "The new generation cannot be made: the supervisor stops, with no child left.",
@@ -936,6 +946,23 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             ),
             effect=(mode.becomes(Mode.STOPPED),),
         ),
+    )
+
+
+def _clock_runs_out() -> Action:
+    return _action(
+        "clock_runs_out",
+        "The clock that a crash has started is over, and the new generation is not ready: recovery starts anew.",
+        by=SUPERVISOR,
+        of=(),
+        guard=(
+            (mode == Mode.STARTING).because("memory is new"),
+            _idle,
+            ticking.because("a crash was booked since the reset"),
+            (shutdown != Shutdown.IMMEDIATE).because("in an immediate shutdown everybody is ended anyway"),
+        ),
+        effect=(mode.becomes(Mode.STOPPING), ticking.becomes(False)),
+        cites=("C5",),
     )
 
 

@@ -58,6 +58,7 @@ from armed_model.system import (
     slot_of,
     start_up_phases,
     status,
+    ticking,
     to_disarm,
     to_give,
     token,
@@ -301,6 +302,7 @@ def _recovery() -> dict[str, Candidate]:
         ),
         "the_supervisor_lives": ((), mode != Mode.DEAD),
         "only_auxiliaries_prepare": ((c,), implies(both(mode == Mode.STARTING, there_is_c), kind[c] == Kind.AUXILIARY)),
+        "the_clock_is_of_the_start_up": ((), implies(ticking, one_of(mode, Mode.STARTING, Mode.STOPPED, Mode.DEAD))),
         "recovery_is_owed_until_the_reset": ((), implies(owed, until_the_reset)),
         "memory_is_torn_until_the_reset": ((), implies(torn, until_the_reset)),
     }
