@@ -83,10 +83,11 @@ class CrashAfterReset(enum.Enum):
 
 
 class Cancel(enum.Enum):
-    """How a cancel request is delivered once its pid and key have matched an entry of the registry."""
+    """Where a cancel request's pid and key are looked for, and how it is delivered once they have matched an entry."""
 
-    BY_PID = "by the pid"
-    BY_HANDLE = "by a handle on the process, opened before the entry is read again"
+    BY_PID_OF_A_COPY = "in the registry as it was when the serving process was forked; by the pid"
+    BY_PID = "in the registry; by the pid"
+    BY_HANDLE = "in the registry; by a handle on the process, opened before the entry is read again"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ V8_4_0 = Profile(
     crash_after_reset=CrashAfterReset.BOOKED,
     early_notice=False,
     in_another_process=InAnotherProcess.NOTHING,
-    cancel=Cancel.BY_PID,
+    cancel=Cancel.BY_PID_OF_A_COPY,
 )
 
 V8_4_1 = replace(
@@ -176,11 +177,13 @@ V18 = replace(
     V15,
     name="18",
     sentence="Arm before take, each with its own hook (2bbc261ddbdf); auxiliary children have slots, whose release "
-    "nobody looks at, and assignment tests the shared flag again (a78af0427015); a crash before redo starts no clock.",
+    "nobody looks at, and assignment tests the shared flag again (a78af0427015); a crash before redo starts no clock; "
+    "cancel requests are looked for in shared memory, not in a copy made by fork.",
     start=(Step.ARM, Step.HOOK_DISARM, Step.TAKE, Step.HOOK_GIVE),
     allocation=Allocation.PRIVATE_THEN_SHARED,
     with_a_slot=(Kind.BACKEND, Kind.WALSENDER, Kind.AUXILIARY),
     crash_after_reset=CrashAfterReset.BOOKED,
+    cancel=Cancel.BY_PID,
 )
 
 REFERENCE = Profile(

@@ -614,7 +614,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
     prepares = Kind.AUXILIARY in profile.with_a_slot and profile.auxiliaries_while_starting
     searches = [Mode.RUNNING, *([Mode.STARTING] if prepares else [])]
     by_handle: list[Term] = []
-    if profile.cancel is Cancel.BY_PID:
+    if profile.cancel is not Cancel.BY_HANDLE:
         signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
         the_right_one = either(phase[aimed] == Phase.NONE, negate(entry_gone))
     else:
@@ -870,18 +870,20 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "a_request_goes_in_order",
-            "A cancel request matches a registered child, one at a time; where it is delivered by a handle, that is "
-            "opened on whoever has the pid then, and confirmed while the entry is there; else it is forgotten.",
+            "A cancel request matches a registered child, or one that was registered when the copy was made in which "
+            "it is looked for, one at a time; where it is delivered by a handle, that is opened on whoever has the pid "
+            "then, and confirmed while the entry is there; else it is forgotten.",
             Claim.STEP,
             over=(c,),
             premise=either(after(request) != request, both(after(aimed) == c, aimed != c)),
             conclusion=either(
                 both(
                     request == Request.NONE,
-                    after(request) == Request.MATCHED,
+                    one_of(after(request), Request.CONNECTED, Request.MATCHED),
                     implies(after(aimed) == c, both(exists_c, slot_of[c] != no_slot)),
                     after(aimed) != nobody,
                 ),
+                both(request == Request.CONNECTED, after(request) == Request.MATCHED, unchanged(aimed)),
                 *by_handle,
                 both(
                     signalled,
@@ -895,12 +897,14 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "a_reaped_child_has_no_entry",
-            "When a child is reaped whose entry a request has matched, its entry is recorded to be gone, and a handle "
-            "on it to be stale.",
+            "When a child is reaped whose entry a request names, its entry is recorded to be gone, and a handle on it "
+            "to be stale.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, aimed == c),
-            conclusion=both(after(entry_gone), implies(request != Request.MATCHED, after(handle_gone))),
+            conclusion=both(
+                after(entry_gone), implies(one_of(request, Request.OPENED, Request.CONFIRMED), after(handle_gone))
+            ),
             cites=("C11",),
             environment="+cancel",
             of_the_model=True,
@@ -911,7 +915,9 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             Claim.ALWAYS,
             over=(),
             premise=request != Request.NONE,
-            conclusion=either(request == Request.MATCHED, handle_gone, phase[aimed] != Phase.NONE),
+            conclusion=either(
+                one_of(request, Request.CONNECTED, Request.MATCHED), handle_gone, phase[aimed] != Phase.NONE
+            ),
             cites=("C11",),
             environment="+cancel",
             of_the_model=True,
@@ -1172,6 +1178,9 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
 
     Of an environment those that only it adds.
     """
+    if environment == "+cancel" and profile.cancel is Cancel.BY_PID_OF_A_COPY:
+        late = both(request == Request.CONNECTED, after(request) == Request.MATCHED, entry_gone)
+        return {"a cancel request matches a child that was reaped before": late}
     if environment == "+cancel" and profile.cancel is Cancel.BY_HANDLE:
         over = after(request) == Request.NONE
         return {

@@ -107,8 +107,10 @@ class Request(enum.Enum):
     """How far a cancel request has come."""
 
     NONE = "none"
+    CONNECTED = "connected"
+    """The process that serves it has been forked, with a copy of the registry."""
     MATCHED = "matched"
-    """Its pid and key are those of an entry of the registry."""
+    """Its pid and key are those of an entry of the registry, or of the copy."""
     OPENED = "opened"
     """There is a handle on the process that has the pid."""
     CONFIRMED = "confirmed"
@@ -178,8 +180,8 @@ copy_gives = _scalar("copy_gives", BOOL, False, "the grandchild has a give-back 
 copy_disarms = _scalar("copy_disarms", BOOL, False, "the grandchild has a disarm that it inherited")
 
 request = _scalar("request", REQUEST, Request.NONE, "how far the cancel request has come")
-aimed = _scalar("aimed", CHILD, nobody, "the pid that it matched")
-entry_gone = _scalar("entry_gone", BOOL, False, "the entry that it matched has been removed since")
+aimed = _scalar("aimed", CHILD, nobody, "the child whose pid and key it names")
+entry_gone = _scalar("entry_gone", BOOL, False, "that child's entry has been removed since")
 handle_astray = _scalar("handle_astray", BOOL, False, "the handle is on a later process with the same pid", ghost=True)
 handle_gone = _scalar("handle_gone", BOOL, False, "the process that the handle is on has been reaped", ghost=True)
 
@@ -1165,23 +1167,47 @@ def _cancelling(profile: Profile) -> tuple[Action, ...]:
         handle_astray.becomes(False),
         handle_gone.becomes(False),
     )
+    is_registered = (
+        (request == Request.NONE).because("one at a time"),
+        (phase[c] != Phase.NONE).because("the entry is there until the child is reaped (18: or clears it)"),
+        has_slot.because("who has no slot has no entry"),
+    )
     matches = _action(
         "cancel_matches",
         "A cancel request's pid and key are those of an entry of the registry.",
         by=ENVIRONMENT,
         of=(c,),
-        guard=(
-            (request == Request.NONE).because("one at a time"),
-            (phase[c] != Phase.NONE).because("the entry is there until the child is reaped (18: or clears it)"),
-            has_slot.because("who has no slot has no entry"),
-        ),
+        guard=is_registered,
         effect=(request.becomes(Request.MATCHED), aimed.becomes(c)),
         cites=("C11",),
     )
+    has_matched = ((request == Request.MATCHED).because("an entry has matched"),)
+    signals = _action("cancel_signals", "Whoever has the pid is signalled.", ENVIRONMENT, (), has_matched, over)
     match profile.cancel:
+        case Cancel.BY_PID_OF_A_COPY:
+            return (
+                _action(
+                    "cancel_connects",
+                    "A cancel request's connection is made: who serves it is forked, with a copy of the registry.",
+                    by=ENVIRONMENT,
+                    of=(c,),
+                    guard=is_registered,
+                    effect=(request.becomes(Request.CONNECTED), aimed.becomes(c)),
+                    cites=("C11",),
+                ),
+                _action(
+                    "cancel_matches",
+                    "Its pid and key come, and are those of an entry of the copy, whoever has the pid now.",
+                    by=ENVIRONMENT,
+                    of=(),
+                    guard=((request == Request.CONNECTED).because("the copy is as old as the connection"),),
+                    effect=(request.becomes(Request.MATCHED),),
+                    cites=("C11",),
+                ),
+                signals,
+            )
         case Cancel.BY_PID:
-            guard = ((request == Request.MATCHED).because("an entry has matched"),)
-            return matches, _action("cancel_signals", "Whoever has the pid is signalled.", ENVIRONMENT, (), guard, over)
+            return matches, signals
         case Cancel.BY_HANDLE:
             gone = either(
                 both(request == Request.MATCHED, phase[aimed] == Phase.NONE),

@@ -345,10 +345,10 @@ def _cancelling(profile: Profile) -> dict[str, Candidate]:
         "who_is_aimed_at_without_a_slot_is_another": (
             (), either(aimed == nobody, slot_of[aimed] != no_slot, entry_gone)
         ),
-        "no_handle_yet": ((), implies(request == Request.MATCHED, negate(either(handle_astray, handle_gone)))),
+        "no_handle_yet": ((), either(with_handle, negate(either(handle_astray, handle_gone)))),
         **(
-            {"no_handle_where_there_are_none": ((), one_of(request, Request.NONE, Request.MATCHED))}
-            if profile.cancel is Cancel.BY_PID
+            {"no_handle_where_there_are_none": ((), negate(with_handle))}
+            if profile.cancel is not Cancel.BY_HANDLE
             else {}
         ),
         "a_handle_is_on_somebody": (

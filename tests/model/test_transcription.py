@@ -23,7 +23,7 @@ PHASES = [
 MODES = ["running", "stopping", "draining", "resetting", "starting", "stopped", "dead"]
 SHUTDOWNS = ["none", "orderly", "immediate"]
 KINDS = ["backend", "walsender", "auxiliary", "dead-end"]
-REQUESTS = ["none", "matched", "opened", "confirmed"]
+REQUESTS = ["none", "connected", "matched", "opened", "confirmed"]
 
 
 def since(version, first):
@@ -445,11 +445,15 @@ def orphaning(version, world):
 
 def cancelling(version, world):
     it = world["request"]
+    has_a_copy = is_postgres(version) and not since(version, "18")  # who serves a request is forked before it comes
     if it is None:
         for number, child in world["children"].items():
             if child and child["slot"]:
-                new = {"at": "matched", "aimed": number, "entry_gone": False, "astray": False, "handle_gone": False}
-                yield "cancel_matches", (number,), copied(world, request=new)
+                name, at = ("cancel_connects", "connected") if has_a_copy else ("cancel_matches", "matched")
+                new = {"at": at, "aimed": number, "entry_gone": False, "astray": False, "handle_gone": False}
+                yield name, (number,), copied(world, request=new)
+    elif it["at"] == "connected":  # pid and key come, and are looked for in the copy, which nobody changes
+        yield "cancel_matches", (), copied(world, request=it | {"at": "matched"})
     elif is_postgres(version):  # whoever has the pid is signalled
         yield "cancel_signals", (), copied(world, request=None)
     elif it["at"] == "matched":
@@ -600,6 +604,7 @@ def test_transcription_and_model_agree_with_two_children(reachable, instance, pr
     [
         ("8.4.1", "+grandchild", "grandchild_gives_late", lambda world: True),
         ("18", "+grandchild", "assign_fails", lambda world: world["mode"] == "starting"),
+        ("15", "+cancel", "cancel_matches", lambda world: (world["request"] or {}).get("entry_gone")),
         ("15", "calm", "clock_runs_out", lambda world: any(world["children"].values())),
         ("18", "+orphan", "supervisor_dies", lambda world: world["launching"] == (1, "auxiliary")),
     ],
