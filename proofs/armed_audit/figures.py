@@ -32,7 +32,7 @@ def _shade(count: int, most: int) -> int:
 
 
 def plots(bench: Mapping[str, Any]) -> Markup:
-    """Return a plot for each topic of `armed bench --json` that has figures: p10, median and p90, targets as strokes."""
+    """Return a plot for each topic of `armed bench --json` and unit: p10, median and p90; a target is a stroke."""
     drawn = []
     for topic, rows in bench["topics"].items():
         measured = [row for row in rows if row.get("median") is not None]

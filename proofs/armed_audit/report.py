@@ -18,6 +18,7 @@ from typing import Any
 
 from armed_audit import figures
 from armed_audit import traceability as trace
+from armed_audit.versions import REACH
 from armed_audit.viewer import name_of, sign, templates, text_of, viewer
 from armed_conformance.crash_points import commit
 from armed_model.profiles import PROFILES
@@ -26,6 +27,9 @@ from armed_proofs.matrix import ALL_NAMES
 
 VERIFY, INDEX, MUTANTS, BENCH = "verify.json", "smt2/index.json", "mutants.json", "bench.json"
 """The files of an evidence directory; all but the first may be missing."""
+
+PAGE, JSON = "report.html", "report.json"
+"""The files that are written."""
 
 
 class NoEvidence(Exception):
@@ -36,18 +40,24 @@ class BadEvidence(Exception):
     """A file of the evidence cannot be read, or is not what its name says."""
 
 
-def gather(evidence: Path) -> dict[str, Any]:
-    """Read the evidence, and return all that the report says, as plain data. Raises NoEvidence, BadEvidence."""
+def gather(evidence: Path, directory: Path | None = None) -> dict[str, Any]:
+    """Read the evidence, and return all that the report says, as plain data. Raises NoEvidence, BadEvidence.
+
+    Of benchmarks what stands in the evidence is taken, else what stands in the directory that is written to.
+    """
     if not (evidence / VERIFY).exists():
         raise NoEvidence(f"there is no {VERIFY} in {evidence}")
     verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent"))
     index = _read_if_there(evidence / INDEX, ("obligations", "solvers", "not_proved"))
     mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts"))
     bench = _read_if_there(evidence / BENCH, ("machine", "topics"))
+    if bench is None and directory is not None:
+        bench = _read_if_there(directory / BENCH, ("machine", "topics"))
     try:
         return _put_together(verified, index, mutants, bench)
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadEvidence(f"the evidence in {evidence} is of another format: {error!r}; run armed verify again") from None
+        told = f"the evidence in {evidence} is of another format: {error!r}; run armed verify again"
+        raise BadEvidence(told) from None
 
 
 def _put_together(
@@ -57,7 +67,7 @@ def _put_together(
     cited, promised, in_code, tested = trace.citing(), trace.claims(), trace.code(), trace.tests()
     loose = trace.dangling(cited, promised, in_code, cells)
     stale = _stale(verified, cells)
-    data = {
+    return {
         "report": "armed",
         "version": version("armed"),
         "holds": verified["holds"],
@@ -82,7 +92,6 @@ def _put_together(
         "matrix": [{key: value for key, value in cell.items() if key != "seconds"} for cell in cells],
         "times": _times(verified, cells),
     }
-    return data
 
 
 def render(data: Mapping[str, Any], root: str = "") -> str:
@@ -93,7 +102,8 @@ def render(data: Mapping[str, Any], root: str = "") -> str:
     page: str = templates().get_template("report.html").render(
         data,
         root=root,
-        profiles=[*PROFILES, ""],
+        profiles=[*PROFILES],
+        reach=REACH,
         style=text_of("report.css"),
         viewer=viewer(data["matrix"]),
         heat_maps=figures.heat_maps(data["parts"]),
@@ -107,10 +117,12 @@ def write(data: Mapping[str, Any], directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     checkout = trace.repository()
     root = "" if checkout is None else Path(os.path.relpath(checkout, directory.resolve())).as_posix() + "/"
-    (directory / "report.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    page = directory / "report.html"
-    page.write_text(render(data, root), encoding="utf-8")
-    return page
+    texts = {JSON: json.dumps(data, indent=1) + "\n", PAGE: render(data, root)}
+    for name, text in texts.items():
+        (directory / f".{name}").write_text(text, encoding="utf-8")
+    for name in texts:  # both or, if it is interrupted before, none
+        (directory / f".{name}").replace(directory / name)
+    return directory / PAGE
 
 
 def _read(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
@@ -163,8 +175,9 @@ def _stale(verified: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> l
 def _trusted_base(verified: Mapping[str, Any], index: Mapping[str, Any] | None) -> dict[str, Any]:
     packages = []
     for package, (_, role) in trace.PACKAGES.items():
-        listed = [{"file": name, "lines": trace.lines_of(text)} for name, text in trace.sources(package)]
-        packages.append({"package": package, "role": role, "lines": sum(each["lines"] for each in listed), "files": listed})
+        lines = {name: trace.lines_of(text) for name, text in trace.sources(package)}
+        listed = [{"file": name, "lines": count} for name, count in lines.items()]
+        packages.append({"package": package, "role": role, "lines": sum(lines.values()), "files": listed})
     versions = verified["versions"]
     others = [
         ("Python", versions["python"], "CPython runs everything."),
@@ -234,7 +247,11 @@ def _properties(
         if isinstance(each, Property) and each.of_the_model
     }  # fmt: skip
     found: dict[str, dict[str, Any]] = {}
-    for cell in sorted(cells, key=lambda each: (_place_of(each["property"]), each["children"] != "all")):
+    profiles = list(dict.fromkeys(cell["profile"] for cell in cells))
+    for cell in sorted(
+        cells,
+        key=lambda each: (_place_of(each["property"]), profiles.index(each["profile"]), each["children"] != "all"),
+    ):
         name = cell["property"]
         entry = found.setdefault(
             name,

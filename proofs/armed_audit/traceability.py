@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS
-from armed_model.profiles import PROFILES
+from armed_model.profiles import PROFILES, Profile
 from armed_model.properties import ASSUMPTIONS, leads_to, properties
 from armed_model.system import ENVIRONMENTS, System
 from armed_proofs.matrix import ALL_NAMES
@@ -30,10 +30,14 @@ PACKAGES = {
     "armed_proofs": ("proofs", "Makes the queries from the specification and asks the solvers. Every query is written "
                                "down, so that another solver can be asked; runs are taken again by z3."),
     "armed": ("impl", "The supervisor. Not proved: tested against the model."),
-    "armed_conformance": ("proofs", "Drives real processes beside the model. What it does not observe is not compared."),
+    "armed_conformance": ("proofs", "Drives real processes beside the model. What it does not observe is not "
+                                    "compared."),
     "armed_audit": ("proofs", "Runs everything, and writes this report."),
 }  # fmt: skip
 """Our packages: the source root of each, and what is believed of it."""
+
+TO_THE_KERNEL = ("ctypes", "fcntl", "mmap", "os", "resource", "select", "signal", "socket")
+"""The modules of Python by which a package of ours reaches the kernel."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ def calls_out(package: str) -> dict[str, list[str]]:
     for _, text in sources(package):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.islower():
-                if node.value.id in ("os", "signal", "mmap", "fcntl", "select", "ctypes", "socket", "resource"):
-                    found.setdefault(node.value.id, set()).add(node.attr)
+                module = node.value.id
+                if module in TO_THE_KERNEL:
+                    found.setdefault(module, set()).add(node.attr)
     return {module: sorted(names) for module, names in sorted(found.items())}
 
 
@@ -160,9 +165,14 @@ def citing() -> list[Citing]:
         for environment in ENVIRONMENTS:
             for action in System(profile, environment).actions:
                 found.setdefault(("action", action.name), set()).update(action.cites)
-        for claim in (*properties(profile), *leads_to(profile)):
-            found.setdefault(("property", claim.name), set()).update(claim.cites)
+        for name, cites in _cited_by_properties(profile):
+            found.setdefault(("property", name), set()).update(cites)
     return [Citing(what, name, tuple(sorted(cites, key=in_order))) for (what, name), cites in found.items()]
+
+
+def _cited_by_properties(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
+    safety = [(each.name, each.cites) for each in properties(profile)]
+    return safety + [(each.name, each.cites) for each in leads_to(profile)]
 
 
 def in_order(claim: str) -> tuple[int, str]:

@@ -204,6 +204,7 @@ class Verification:
             "versions": {
                 "armed": version("armed"),
                 "commit": crash_points.commit(),
+                "changed": crash_points.changed(),
                 "python": platform.python_version(),
                 "kernel": platform.release(),
                 "solver": solver_version(),

@@ -68,19 +68,23 @@ def viewer(matrices: Sequence[Matrix] | Sequence[Mapping[str, Any]], name: str =
         "always": sorted(ALWAYS_SHOWN),
         "cells": {_key(cell): _shown(cell) for cell in cells},
     }
-    return templates().get_template("viewer.html").render(
+    profiles = list(dict.fromkeys(cell["profile"] for cell in cells))
+    groups = {
+        "Profiles": [each for each in profiles if each not in CONTROLS],
+        "Negative controls": [each for each in profiles if each in CONTROLS],
+    }
+    page: str = templates().get_template("viewer.html").render(
         name=name,
         tables=[
-            (title, [each for each in dict.fromkeys(cell["profile"] for cell in cells) if (each in CONTROLS) == control],
-             [row for row in rows if any((cell["profile"] in CONTROLS) == control for cell in row["cells"].values())])
-            for title, control in (("Profiles", False), ("Negative controls", True))
+            (title, shown, [row for row in rows if row["cells"].keys() & shown]) for title, shown in groups.items()
         ],
         key=_key,
         sign=sign,
         data=as_script(data),
         style=text_of("viewer.css"),
         script=text_of("viewer.js"),
-    )  # fmt: skip
+    )
+    return page
 
 
 def cells_of(matrices: Sequence[Matrix] | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -1,4 +1,7 @@
-"""A real browser, driven by its DevTools protocol through two pipes: no port, no library, nothing left behind."""
+"""Evidence of two profiles and a control, and a real browser to look at it.
+
+The browser is driven by its DevTools protocol through two pipes: no port, no library, nothing left behind.
+"""
 
 import base64
 import contextlib
@@ -14,13 +17,23 @@ from collections import deque
 
 import pytest
 
+from armed_audit.verify import QUICK, Part, Verification
+from armed_model.profiles import REFERENCE
+from armed_model.system import System
+from armed_proofs import cvc5_opinion
+from armed_proofs.evidence import write_evidence
+from armed_proofs.matrix import decide
+
 LIMIT = 60.0  # seconds for any answer of the browser, and for its end
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--disable-breakpad", "--remote-debugging-pipe",
 ]  # fmt: skip
-KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35, "Escape": 27, "Tab": 9}
+KEYS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
 
 
 def _pipe():
@@ -103,7 +116,7 @@ class Browser:
 
     def press(self, key):
         """Press and release a key, where the focus is."""
-        code = {"windowsVirtualKeyCode": KEYS.get(key, 13), "key": key, "code": key}
+        code = {"windowsVirtualKeyCode": KEYS[key], "key": key, "code": key}
         text = {"text": "\r"} if key == "Enter" else {}
         self.ask("Input.dispatchKeyEvent", type="keyDown", **code, **text)
         self.ask("Input.dispatchKeyEvent", type="keyUp", **code)
@@ -112,8 +125,8 @@ class Browser:
         """Give the window a size, in pixels."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
-    def media(self, kind="screen", scheme="light"):
-        """Show the page as on paper, or as on a screen that is light or dark."""
+    def media(self, kind="", scheme="light"):
+        """Show the page as on a screen that is light or dark, or (`print`) as on paper."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.ask("Emulation.setEmulatedMedia", media=kind, features=features)
 
@@ -149,3 +162,39 @@ def browser(nothing_left, tmp_path_factory):
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def matrices():
+    """What is really decided of one of PostgreSQL's profiles, of ours, and of a negative control."""
+    return decide(["18", "reference", "no-dead-man-switch"])
+
+
+@pytest.fixture
+def verified(matrices):
+    """The JSON of a verification whose proofs were run, and whose other parts are of the usual form."""
+    run = Verification(QUICK, strict=False, seed=7, matrices=matrices, seconds=1.0)
+    run.parts = [
+        Part("proofs", "decided", counts={"proved": 1}, seconds=0.5),
+        Part("TLC", "a second opinion", not_run="Java is missing"),
+        Part("conformance", "compared", counts={"histories": 2, "deaths": {"SIGKILL": 3}}, notes=["a <note>"],
+             tables={"cells": {"serving, idle": {"SIGKILL": 3, "return": 0}}}),
+    ]  # fmt: skip
+    return json.loads(json.dumps(run.as_json()))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    """A directory with the queries of one small system, written down and answered by two solvers."""
+    folder = tmp_path_factory.mktemp("texts")
+    write_evidence(folder, [System(REFERENCE, "+orphan")], ask=cvc5_opinion.ask, versions=["cvc5 x"], jobs=1)
+    return folder
+
+
+@pytest.fixture
+def evidence(verified, texts, tmp_path):
+    """An evidence directory."""
+    folder = tmp_path / "evidence"
+    shutil.copytree(texts, folder)
+    (folder / "verify.json").write_text(json.dumps(verified))
+    return folder
