@@ -110,7 +110,8 @@ def test_what_was_not_run_is_listed(evidence):
     for word in ("TLC: Java is missing", "armed mutate", "armed bench", "PostgreSQL"):
         assert word in told
     assert "reference: armed_exit_leads_to_restart" in not_shown["without_texts"]
-    assert any(each["property"] == "armed_exit_triggers_recovery" for each in not_shown["refuted"])
+    refuted = {each["property"]: each["steps"] for each in not_shown["refuted"]}
+    assert refuted["armed_exit_triggers_recovery"]["18"] == 6
     assert all(each["reason"] for each in not_shown["out_of_scope"])
     assert not_shown["left_out"]
 
