@@ -45,8 +45,9 @@ def states_of_run(
 def as_states(instance: Instance, run: Run) -> dict[str, Any]:
     """Replay a run, and return its instance's size and its steps, each with the values that it changes.
 
-    A value's key is the variable's name, with the number of the slot or child where it has one (`flag.1`); `flag_says.1`
-    is what the flag of slot 1 stands for. The first state is `blank()`. Raises ValueError at a step that is not enabled.
+    A value's key is the variable's name, with the number of the slot or child where it has one (`flag.1`), or
+    `flag_says.1`: what the flag of slot 1 stands for. The first state is `blank()`. Raises ValueError at a step that is
+    not enabled.
     """
     states = replay(instance, run)
     told = []
