@@ -194,7 +194,7 @@ def tell(instance: Instance, run: Run) -> list[str]:
             kind = {"Int": "status"}.get(parameter.sort.name, parameter.sort.name.lower())
             names.append(f"{kind} {value}")
         changes = [
-            f"slot {slot} is {_says(instance, after, slot)}"
+            f"slot {slot} is {slot_state(instance, after, slot).value}"
             for slot in range(1, instance.size.slots + 1)
             if instance.read(before, flag, slot) != instance.read(after, flag, slot)
         ]
@@ -203,10 +203,10 @@ def tell(instance: Instance, run: Run) -> list[str]:
     return lines
 
 
-def _says(instance: Instance, state: State, slot: int) -> str:
-    """What a slot's flag stands for."""
+def slot_state(instance: Instance, state: State, slot: int) -> SlotState:
+    """Return what a slot's flag stands for."""
     parameter = Parameter("slot", SLOT)
     for each in SlotState:
         if instance.predicate(slot_says(instance.system.profile, each, parameter), (parameter,))(state, state, 0, slot):
-            return each.value
+            return each
     raise AssertionError(f"slot {slot} is in no state of the lifecycle")

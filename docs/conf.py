@@ -1,0 +1,65 @@
+"""How the site is built: `python -m sphinx -W -n docs docs/_build`. Nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as version_of
+from typing import Any
+
+from armed_audit import pages
+from armed_model import claims, specification
+
+project = "armed"
+copyright = "the armed developers"  # noqa: A001  # Sphinx's name for it
+release = version = version_of("armed")
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+suppress_warnings: list[str] = []
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_title = f"armed {version}"
+html_static_path = ["_static"]
+html_css_files = ["armed.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+default_role = "code"  # docstrings say `name`
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": False}
+nitpick_ignore_regex = [
+    # What is not ours has no place here to link to: nothing is fetched.
+    ("py:.*", r"(?!armed).*"),
+]
+
+GENERATED = {
+    "lifecycle": specification.lifecycle,
+    "lifecycle picture": specification.lifecycle_picture,
+    "state": specification.state,
+    "actions": specification.actions,
+    "profiles": specification.profiles,
+    "properties": specification.properties_in_words,
+    "assumptions": specification.assumptions,
+    "matrix picture": pages.matrix_picture,
+    "counterexamples": pages.counterexamples,
+}
+"""What stands in a page as `<!-- generated: NAME -->` is replaced by what the function returns."""
+
+_PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
+
+
+def _generate(_app: object, _name: str, source: list[str]) -> None:
+    source[0] = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
+
+
+def _check(_app: object) -> None:
+    claims.check(claims.citations())
+
+
+def setup(app: Any) -> None:
+    """Have pages generated when they are read, and the citations checked before."""
+    app.connect("builder-inited", _check)
+    app.connect("source-read", _generate)
