@@ -33,6 +33,8 @@ autodoc_default_options = {"members": True, "undoc-members": False}
 nitpick_ignore_regex = [
     # What is not ours has no place here to link to: nothing is fetched.
     ("py:.*", r"(?!armed).*"),
+    ("py:class", r"armed\.engagement\.T"),  # a type variable
+    ("py:class", r"armed\.early\.Rope"),  # the launcher's, not the user's
 ]
 
 GENERATED = {
@@ -55,11 +57,25 @@ def _generate(_app: object, _name: str, source: list[str]) -> None:
     source[0] = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
 
 
+def _generated_anew(app: Any, *_: object) -> list[str]:
+    """Name the pages with generated parts: they are read each time, as the definition may have changed."""
+    return [name for name in app.env.found_docs if _PLACE.search(app.env.doc2path(name).read_text())]
+
+
 def _check(_app: object) -> None:
     claims.check(claims.citations())
+
+
+def _plain(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """Have docstrings, which are plain text, read as such: a star is a star, a column of arguments is a list."""
+    text = re.sub(r"(?<=[( ])(\*+)(?=\w+[,)])", lambda stars: r"\*" * len(stars[1]), "\n".join(lines))
+    text = re.sub(r"^(\w+) {2,}(\S)", r"\1\n    \2", text, flags=re.MULTILINE)
+    lines[:] = re.sub(r"^ {4,}", "    ", text, flags=re.MULTILINE).split("\n") if text != "\n".join(lines) else lines
 
 
 def setup(app: Any) -> None:
     """Have pages generated when they are read, and the citations checked before."""
     app.connect("builder-inited", _check)
+    app.connect("env-get-outdated", _generated_anew)
     app.connect("source-read", _generate)
+    app.connect("autodoc-process-docstring", _plain)

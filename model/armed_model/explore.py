@@ -7,8 +7,9 @@ proofs are for any number of slots and children. A shortest run that refutes a p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from armed_model.interpret import Arguments, Instance, Sought, State
 from armed_model.lifecycle import SlotState, Who
@@ -189,24 +190,34 @@ def tell(instance: Instance, run: Run) -> list[str]:
     lines = []
     for step, before, after in zip(run, states, states[1:], strict=False):
         action = instance.actions[step.action].action
-        names = []
-        for parameter, value in zip(action.of, step.arguments, strict=True):
-            kind = {"Int": "status"}.get(parameter.sort.name, parameter.sort.name.lower())
-            names.append(f"{kind} {value}")
         changes = [
-            f"slot {slot} is {slot_state(instance, after, slot).value}"
+            f"slot {slot} is {says(instance, after, slot).value}"
             for slot in range(1, instance.size.slots + 1)
             if instance.read(before, flag, slot) != instance.read(after, flag, slot)
         ]
-        told = f"{step.action}({', '.join(names)}): {action.sentence}"
+        told = f"{step.action}({named(instance, step)}): {action.sentence}"
         lines.append(" ".join([told, *([f"[{', '.join(changes)}]"] if changes else [])]))
     return lines
 
 
-def slot_state(instance: Instance, state: State, slot: int) -> SlotState:
-    """Return what a slot's flag stands for."""
-    parameter = Parameter("slot", SLOT)
-    for each in SlotState:
-        if instance.predicate(slot_says(instance.system.profile, each, parameter), (parameter,))(state, state, 0, slot):
+def named(instance: Instance, step: Step) -> str:
+    """Write a step's arguments, each with what it is: `slot 1, word 5`."""
+    kinds = [parameter.sort.name for parameter in instance.actions[step.action].action.of]
+    names = ["status" if kind == "Int" else kind.lower() for kind in kinds]
+    return ", ".join(f"{name} {value}" for name, value in zip(names, step.arguments, strict=True))
+
+
+def says(instance: Instance, state: State, slot: int) -> SlotState:
+    """Return what a slot's flag stands for in this state."""
+    for each, holds in _sayings(instance).items():
+        if holds(state, state, 0, slot):
             return each
     raise AssertionError(f"slot {slot} is in no state of the lifecycle")
+
+
+@lru_cache(maxsize=64)
+def _sayings(instance: Instance) -> dict[SlotState, Callable[..., bool]]:
+    slot = Parameter("slot", SLOT)
+    return {
+        each: instance.predicate(slot_says(instance.system.profile, each, slot), (slot,)) for each in SlotState
+    }

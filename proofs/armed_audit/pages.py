@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from armed_model.explore import replay, slot_state
+from armed_model.explore import replay, says
 from armed_model.interpret import Instance, State
 from armed_model.lifecycle import SlotState
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
@@ -227,8 +227,8 @@ def _supervisor(instance: Instance, state: State) -> str:
 
 
 def _slot(instance: Instance, state: State, number: int) -> str:
-    says = slot_state(instance, state, number)
-    parts = [says.value if says in (SlotState.UNUSED, SlotState.FOREIGN) else f"<strong>{says.value}</strong>"]
+    now = says(instance, state, number)
+    parts = [now.value if now in (SlotState.UNUSED, SlotState.FOREIGN) else f"<strong>{now.value}</strong>"]
     if instance.read(state, in_use, number):
         parts.append("in use")
     if instance.read(state, owner, number):
