@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "armed": set(),
     "armed_model": {"z3", "transitions"},
     "armed_proofs": {"z3", "cvc5"},
-    "armed_conformance": {"hypothesis", "pytest"},  # pytest for the base class of a suite
+    "armed_conformance": {"hypothesis", "pytest", "psycopg", "elftools"},  # pytest for the base class of a suite
     "armed_audit": {"typer", "rich", "loky", "pebble", "mpire", "billiard", "matplotlib"},  # five for `armed bench`
 }
 

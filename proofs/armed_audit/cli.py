@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -147,6 +147,30 @@ class Output:
         """Say that a topic of the benchmarks is through, where there is no terminal to show progress on."""
         if not self._progress.is_terminal:
             print(f"armed: {topic} measured ({seconds:.1f} s)", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def json_lines(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:
+        """Give a function that writes one object as a line, at once; None where no JSON was asked for.
+
+        Raises typer.Exit, with a line that says why, where it cannot be written.
+        """
+        if self._json_file is None:
+            yield None
+            return
+        with ExitStack() as files:
+            stream = sys.stdout
+            if self._json_file != STANDARD_OUTPUT:
+                stream = files.enter_context(open(self._json_file, "w"))
+
+            def write(line: dict[str, Any]) -> None:
+                try:
+                    print(json.dumps(line), file=stream, flush=True)
+                except BrokenPipeError:
+                    _nobody_reads()
+                except OSError as error:
+                    _refuse(f"cannot write {self._json_file}: {error.strerror}")
+
+            yield write
 
     def write_json(self, result: Any) -> None:
         """Write the result where it was asked for."""
@@ -646,6 +670,59 @@ def _replay(target: str, file: Path, output: Output) -> NoReturn:
     output.table.print(f"{escape(target)}, {escape(history.name)}: {verdict}.", highlight=False, soft_wrap=True)
     output.write_json(result.as_json())
     raise typer.Exit(HOLDS if result.passed else FAILS)
+
+
+@app.command("watch")
+def watch_server(
+    data_directory: Annotated[Path, typer.Argument(metavar="PGDATA", help="The server's data directory.")],
+    interval: Annotated[float, typer.Option(min=0.001, help="Seconds between two looks.")] = 0.1,
+    seconds: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="Tell each change of a flag and each child's end, too.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Watch the slots of a running PostgreSQL server, 15 to 18: who is armed, armed exits, recoveries, the impossible.
+
+    Read-only: no session, no signal, no trace; needs to be root, or may be the server's user. On a terminal a live
+    table, else one event a line; with --json one object a line. Ctrl-C, or the server's end, ends it with a summary.
+    Exit 1 iff something was seen that cannot be.
+    """
+    try:
+        from armed_audit import watch
+        from armed_conformance.postgres.memory import CannotLook
+    except ModuleNotFoundError as error:
+        _refuse(f"{str(error.name).partition('.')[0]} is not installed; do: pip install 'armed[postgres]'")
+    output = Output(json_file)
+    summary = watch.Summary()
+    try:
+        looker = watch.Looker(data_directory)
+    except CannotLook as error:
+        _refuse(str(error))
+    # Lines of JSON and a table on the same terminal would be in each other's way; so would they in the same log.
+    quiet = json_file == STANDARD_OUTPUT and (sys.stdout.isatty() or not output.table.is_terminal)
+    with closing(looker), output.json_lines() as write, watch.Screen(output.table, quiet=quiet) as screen:
+
+        def tell(event: watch.Event) -> None:
+            summary.add(event)
+            if changes or event.kind in watch.NOTABLE:
+                now = watch.local_time()
+                if write is not None:
+                    write(event.as_json(now))
+                screen.log(watch.line_of(event, now))
+
+        try:
+            for look, events in watch.watch(looker, interval, seconds):
+                summary.looks += 1
+                for event in events:
+                    tell(event)
+                screen.show(look, summary)
+        except KeyboardInterrupt:
+            pass
+        except CannotLook as error:
+            _refuse(str(error))
+        tell(summary.event())
+    raise typer.Exit(FAILS if summary.impossible else HOLDS)
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def _lines() -> Iterator[str]:
     yield "Written by `armed export versions` from the recorded verdicts; `armed prove` fails where it finds others."
     yield "*Proved*: for any number of slots and children. *Refuted*: by a run, which `armed prove --property NAME`"
     yield "tells step by step. A dash: out of scope, with the reason below. 15 stands for 16 and 17, too; a line's name"
-    yield "means its last minor release."
+    yield "means its last minor release. Refuted cells of 15 and 18 on servers: [divergences](divergences.md)."
     yield _ENVIRONMENTS
     yield ""
     for profile in PROFILES.values():

@@ -296,12 +296,13 @@ class Postgres:
             return
         living = [child for child in self._children.values() if not child.reaped and child.died is None]
         stuck = [child for child in living if child.frozen]
-        self._let_clients_speak(living)  # a shutdown waits for one that says nothing
         if Circumstance.PATIENCE_ENDS not in self._arranged:
-            for child in stuck:
+            while stuck:
+                child = stuck.pop()
                 os.kill(child.pid, signal.SIGCONT)
-            self._cluster.stop(signal.SIGINT)
-        elif stuck:
+                child.frozen = False
+        self._let_clients_speak(living)  # a shutdown waits for one that says nothing
+        if stuck:
             os.kill(self._cluster.postmaster, signal.SIGINT)
             self._go_on()
             self._wait_for("the others to leave", lambda: self._are_left(stuck))
@@ -343,6 +344,10 @@ class Postgres:
         try:
             if self._server is not None:
                 self._server.close()
+                for child in self._children.values():
+                    if child.frozen and not child.reaped:  # else the server would wait five seconds for it
+                        with suppress(ProcessLookupError):
+                            os.kill(child.pid, signal.SIGKILL)
                 self._cluster.stop(signal.SIGQUIT)
         finally:
             for child in self._children.values():
@@ -370,7 +375,12 @@ class Postgres:
             _check(self._cluster.runs, "the postmaster has ended, and nobody asked it to")
             return is_so()
 
-        self._wait_until(what, read_and_ask)
+        try:
+            self._wait_until(what, read_and_ask)
+        except TimeoutError as error:
+            there = ", ".join(f"{each.title or each.pid}{' (dead)' * each.dead}" for each in self._memory.children())
+            said = "\n".join(self._cluster.log.splitlines()[-5:])
+            raise TimeoutError(f"{error}; there are: {there}; the log ends with:\n{said}") from None
 
     @staticmethod
     def _wait_until(what: str, is_so: Callable[[], bool]) -> None:
@@ -382,7 +392,7 @@ class Postgres:
 
     def _auxiliaries_are_there(self) -> bool:
         """Whether those that are followed have begun, and armed where they do; note those that are new."""
-        known = {child.pid for child in self._children.values()}
+        known = {child.pid for child in self._children.values() if not child.reaped}
         missing = set(FOLLOWED) - {each.title for each in self._children.values() if not each.reaped}
         for process in self._memory.children():
             if process.title in missing and process.pid not in known and not process.dead:

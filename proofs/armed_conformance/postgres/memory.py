@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -213,7 +214,8 @@ class Server:
 
     def variable(self, pid: int, name: str, count: int) -> bytes:
         """Read a variable of the program in a living child. Raises as `slot_of`."""
-        symbols = _symbols(self._program, f"/proc/{self.postmaster}/exe")
+        file = f"/proc/{self.postmaster}/exe"
+        symbols = _symbols(self._program, _Same(file, os.stat(file).st_ino))
         if name not in symbols:
             raise CannotLook(f"{self._program} has no variable {name}: this is no PostgreSQL that is known here")
         memory = _open(f"/proc/{pid}/mem")
@@ -290,12 +292,20 @@ def _base(pid: int, program: str) -> int:
     raise BeingMadeAnew(f"process {pid} does not run {program}, or has ended")
 
 
-@lru_cache(maxsize=4)  # servers come and go
-def _symbols(program: str, path: str) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Same:
+    """A file, which is the same by whichever name."""
+
+    path: str = field(compare=False)
+    inode: int
+
+
+@lru_cache(maxsize=8)
+def _symbols(program: str, file: _Same) -> dict[str, int]:
     """Return the exported variables of a program, by name: where each is, from where the program is loaded."""
     try:
-        with open(path, "rb") as file:
-            elf = ELFFile(file)
+        with open(file.path, "rb") as opened:
+            elf = ELFFile(opened)
             dynamic = elf.get_section_by_name(".dynsym")
             if not isinstance(dynamic, SymbolTableSection):
                 raise CannotLook(f"{program} exports nothing")
