@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
-from armed_audit import pages
-from armed_model import claims, specification
+from armed_audit import pages, versions
+from armed_model import claims, events, specification
 
 project = "armed"
-copyright = "the armed developers"  # noqa: A001  # Sphinx's name for it
+copyright = "the armed developers"
 release = version = version_of("armed")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
@@ -50,6 +51,9 @@ GENERATED = {
 }
 """What stands in a page as `<!-- generated: NAME -->` is replaced by what the function returns."""
 
+WRITTEN = {"versions": versions.markdown, "events": events.markdown, "claims": claims.markdown}
+"""The pages that are written from data by `armed export`, and kept."""
+
 _PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
 
 
@@ -62,8 +66,12 @@ def _generated_anew(app: Any, *_: object) -> list[str]:
     return [name for name in app.env.found_docs if _PLACE.search(app.env.doc2path(name).read_text())]
 
 
-def _check(_app: object) -> None:
+def _check(app: Any) -> None:
+    """Raise where a citation dangles, or a page that is written from data is not what the data says."""
     claims.check(claims.citations())
+    for name, write in WRITTEN.items():
+        if (Path(app.srcdir) / f"{name}.md").read_text() != write():
+            raise pages.Stale(f"docs/{name}.md is not what it is written from: armed export {name} > docs/{name}.md")
 
 
 def _plain(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:

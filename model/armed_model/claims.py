@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS
 from armed_model.profiles import PROFILES
-from armed_model.properties import leads_to, properties
+from armed_model.specification import claimed
 from armed_model.system import ENVIRONMENTS, System
 
 CLAIMS = {
@@ -58,14 +58,10 @@ class Citation:
 
 def citations() -> tuple[Citation, ...]:
     """Return whatever names a claim, each once: rows, then actions, then properties, of all profiles together."""
-    every = [
+    every: list[Citation] = [
         *[_of_row(row.trigger.value, row.source.value, row.cites) for row in (*ROWS, *WALSENDER_ROWS)],
         *[Citation("action", each.name, each.cites) for each in _actions()],
-        *[
-            Citation("property", each.name, each.cites)
-            for profile in PROFILES.values()
-            for each in (*properties(profile), *leads_to(profile))
-        ],
+        *[Citation("property", each.name, each.cites) for profile in PROFILES.values() for each in claimed(profile)],
     ]
     merged: dict[tuple[str, str], tuple[str, ...]] = {}
     for each in every:
@@ -120,9 +116,9 @@ def _lines() -> Iterator[str]:
     check(cited)
     yield "# Claims"
     yield ""
-    yield "Written by `armed export claims` from `armed_model/claims.py`, the lifecycle, the actions and the properties."
-    yield "What PostgreSQL's commit `969d7cd4315b` (5 May 2009, first shipped in 8.4.0) promises, in our words. C13 to C16"
-    yield "are implied by it."
+    yield "Written by `armed export claims` from `armed_model/claims.py`, lifecycle, actions and properties:"
+    yield "what PostgreSQL's commit `969d7cd4315b` (5 May 2009, first shipped in 8.4.0) promises, in our words. C13 to"
+    yield "C16 are implied by it."
     yield ""
     yield "| id | claim |"
     yield "| --- | --- |"

@@ -25,8 +25,8 @@ GENERATED = "*This part is generated from the definition, when the site is built
 ENVIRONMENT_SENTENCES = {
     "calm": "What always may happen: orderly and raw exits at any point with any status, failing takes, give-backs, "
     "hooks and forks, stuck children, shutdowns.",
-    "+grandchild": "A child may fork: the copy is unknown to the supervisor, and may do what the child would do on its way "
-    "out.",
+    "+grandchild": "A child may fork: the copy is unknown to the supervisor, and may do what the child would do on its "
+    "way out.",
     "+stray": "A child that is attached to shared memory may write any value to any flag.",
     "+orphan": "The supervisor may die at any moment.",
     "+cancel": "Cancel requests name a child by its pid and key.",
@@ -120,7 +120,7 @@ _SLOT_STATES = {
     SlotState.ASSIGNED: "given to a child that has not armed the switch yet, or has disarmed it: the clean state",
     SlotState.ACTIVE: "the switch is armed: the child may have touched shared memory and not given everything back",
     SlotState.WALSENDER: "armed, too: PostgreSQL's senders of the write-ahead log say so",
-    SlotState.FOREIGN: "a value that neither the supervisor nor the slot's owner writes: somebody has scribbled over it",
+    SlotState.FOREIGN: "a value that neither the supervisor nor the slot's owner writes: somebody scribbled over it",
 }
 
 _AT = {
@@ -137,7 +137,7 @@ _BEND = {
     (Trigger.DISARM, SlotState.ACTIVE): 26,
     (Trigger.ASSIGN, SlotState.UNUSED): 26,
     (Trigger.RELEASE, SlotState.ASSIGNED): 26,
-    (Trigger.RELEASE, SlotState.ACTIVE): -112,
+    (Trigger.RELEASE, SlotState.ACTIVE): -92,
     (Trigger.RELEASE, SlotState.WALSENDER): 40,
     (Trigger.RELEASE, SlotState.FOREIGN): 0,
     (Trigger.DISARM, SlotState.WALSENDER): 26,
@@ -153,7 +153,7 @@ def lifecycle_picture() -> str:
     title = "The life of a slot: a state a box, a row an arrow"
     return "\n".join(
         [
-            f'<svg class="picture" viewBox="0 0 640 360" role="img" aria-label="{title}" '
+            f'<svg class="picture" viewBox="0 0 640 330" role="img" aria-label="{title}" '
             'xmlns="http://www.w3.org/2000/svg">',
             '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
             'orient="auto"><path d="M0,0 L10,5 L0,10 z" fill="context-stroke"/></marker></defs>',
@@ -175,7 +175,7 @@ def _state(state: SlotState) -> str:
 def _arrow(row: Row) -> str:
     fires = row.trigger is Trigger.RELEASE and row.source is not SlotState.ASSIGNED
     look = 'class="row fires"' if fires else 'class="row"'
-    label = f"{row.trigger.value}"
+    label = row.trigger.value + (": the switch fires" if fires and row.source is SlotState.ACTIVE else "")
     name = f"<title>{row.trigger.value}: {row.source.value} to {row.dest.value}, by the {row.who.value}</title>"
     if row.source is row.dest:
         x, y = _AT[row.source]
@@ -191,8 +191,8 @@ def _arrow(row: Row) -> str:
     sx, sy = _edge(x1, y1, cx, cy)
     ex, ey = _edge(x2, y2, cx, cy)
     lx, ly = (sx + 2 * cx + ex) / 4, (sy + 2 * cy + ey) / 4
-    ly += -7 if left[1] * bend < 0 else 15 if left[1] * bend > 0 else 4
-    lx += 30 if not left[1] and bend >= 0 else 0
+    side = -1 if bend < 0 else 1
+    lx, ly = lx + left[0] * side * 32, ly + left[1] * side * 13 + 4
     return (
         f'<g {look}>{name}<path d="M{sx:.0f},{sy:.0f} Q{cx:.0f},{cy:.0f} {ex:.0f},{ey:.0f}"/>'
         f'<text x="{lx:.0f}" y="{ly:.0f}">{label}</text></g>'
@@ -300,9 +300,8 @@ def _one_action(known: list[Variant]) -> Iterator[str]:
     sentences: dict[str, list[str]] = {}
     for names, action in known:
         sentences.setdefault(action.sentence, []).extend(names)
-    for sentence, names in sentences.items():
-        said_of = "" if len(sentences) == 1 else f" *({_listed(names)})*"
-        yield f"{sentence}{said_of}"
+    for sentence, said_in in sentences.items():
+        yield sentence if len(sentences) == 1 else f"- {_listed(said_in)}: {sentence}"
     yield ""
     first = known[0][1]
     of = ", ".join(f"`{each.name}`: {_ranges_over(each)}" for each in first.of) or "nothing in particular"
@@ -324,9 +323,9 @@ def _one_action(known: list[Variant]) -> Iterator[str]:
             continue
         yield f"| {columns[0]} | {columns[1]} |" + (" only in |" if differ else "")
         yield "| --- | --- |" + (" --- |" if differ else "")
-        for (left, right), names in lines.items():
+        for (left, right), stands_in in lines.items():
             right_side = right if title == "guard" else f"`{right}`"
-            only = "" if len(names) == len(everywhere) else _listed(names)
+            only = "" if len(stands_in) == len(everywhere) else _listed(stands_in)
             yield f"| `{left}` | {right_side} |" + (f" {only} |" if differ else "")
         yield ""
 
@@ -387,9 +386,14 @@ def _value(value: object) -> str:
 # --- Properties and assumptions --------------------------------------------------------------------------------------
 
 
+def claimed(profile: Profile) -> tuple[Property | LeadsTo, ...]:
+    """Return whatever is claimed of a profile: of states, of steps, of whole runs."""
+    return (*properties(profile), *leads_to(profile))
+
+
 def assumptions() -> str:
     """Return the table of what every verdict rests on, and which properties name which assumption."""
-    claims = [*properties(PROFILES["reference"]), *leads_to(PROFILES["reference"])]
+    claims = claimed(PROFILES["reference"])
     lines = [GENERATED, "", "| | assumption | named by |", "| --- | --- | --- |"]
     for name, sentence in ASSUMPTIONS.items():
         by = [f"`{claim.name}`" for claim in claims if name in claim.assumes]
@@ -404,9 +408,8 @@ def properties_in_words() -> str:
 
 
 def _property_lines() -> Iterator[str]:
-    reference = PROFILES["reference"]
     yield GENERATED
-    for claim in (*properties(reference), *leads_to(reference)):
+    for claim in claimed(PROFILES["reference"]):
         yield ""
         yield f"(property-{claim.name})="
         yield f"## {claim.name}"

@@ -35,7 +35,7 @@ from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
-from armed_model import events, trace
+from armed_model import claims, events, trace
 from armed_model.explore import StillSearching, explore, tell, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES
@@ -451,7 +451,7 @@ def export_model(
         str,
         typer.Argument(
             help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; events: what the "
-            "lines of a journal mean."
+            "lines of a journal mean; claims: C1 to C16, and what serves each."
         ),
     ],
     profile: ProfileOption = "reference",
@@ -461,12 +461,12 @@ def export_model(
     directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
-    pages = {"versions": versions.markdown, "events": events.markdown}
+    pages = {"versions": versions.markdown, "events": events.markdown, "claims": claims.markdown}
     if form in pages:
         print(pages[form](), end="")
         return
     if form != "tla":
-        _refuse(f"no form {form!r}: give tla, versions or events")
+        _refuse(f"no form {form!r}: give tla, versions, events or claims")
     system = _system(profile, environment)
     try:
         directory.mkdir(parents=True, exist_ok=True)

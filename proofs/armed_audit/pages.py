@@ -1,21 +1,22 @@
 """Pages of the site that need verdicts and runs: the matrix as a picture, and every counterexample step by step.
 
-What the definition alone says is in `armed_model.specification`. The matrix is decided anew when the site is built, once,
-and must say what is recorded.
+What the definition alone says is in `armed_model.specification`. The matrix is decided anew when the site is built,
+once, and must say what is recorded.
 """
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from armed_model.explore import replay, says
+from armed_model.explore import named, replay, says
 from armed_model.interpret import Instance, State
 from armed_model.lifecycle import SlotState
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
-from armed_model.properties import NAMES, LeadsTo, Property, by_name, leads_to
-from armed_model.specification import GENERATED
+from armed_model.properties import NAMES, LeadsTo, Property, leads_to
+from armed_model.specification import GENERATED, claimed
 from armed_model.system import (
     Mode,
     Phase,
@@ -58,8 +59,7 @@ def matrix_picture() -> str:
 
     What a cell says is written in it; colours come from the page. A refuted one leads to its counterexample.
     """
-    claims = {**by_name(REFERENCE), **{each.name: each for each in leads_to(REFERENCE)}}
-    names = [name for name, each in claims.items() if not _is_of_the_model(each)]
+    names = [each.name for each in claimed(REFERENCE) if not _is_of_the_model(each)]
     width, height = _LEFT + _WIDE * len(PROFILES), _TOP + _ROW * len(names)
     lines = [
         '<div class="scrolls">',
@@ -100,7 +100,7 @@ def anchor(profile: str, name: str) -> str:
 
 
 class Stale(Exception):
-    """The verdicts found are not the recorded ones: what is recorded cannot be shown."""
+    """What is written down is not what is found: a verdict, or a page that is written from data."""
 
 
 @cache
@@ -184,22 +184,27 @@ def run_table(cell: Cell) -> str:
     lines += [f'<th scope="col">{head}</th>' for head in heads]
     lines += ["</tr></thead>", "<tbody>"]
     before = _columns(instance, states[0])
-    first = ["0", "", "at first", *before]
-    lines.append("<tr>" + "".join(f"<td>{text}</td>" for text in first) + "</tr>")
+    lines.append("<tr><td>0</td><td></td><td>at first</td>" + "".join(map(_cell, before, before)) + "</tr>")
     for number, (step, after) in enumerate(zip(cell.counterexample, states[1:], strict=True), 1):
         action = instance.actions[step.action].action
-        arguments = ", ".join(map(str, step.arguments))
-        told = f"<code>{step.action}({arguments})</code> {html.escape(action.sentence, quote=False)}"
+        told = f"<code>{step.action}({named(instance, step)})</code> {_in_html(action.sentence)}"
         now = _columns(instance, after)
-        cells = [f"<td>{number}</td><td>{action.by.value}</td><td>{told}</td>"]
-        for was, is_now in zip(before, now, strict=True):
-            cells.append(f"<td>{is_now}</td>" if was == is_now else f'<td class="changed"><mark>{is_now}</mark></td>')
-        lines.append("<tr>" + "".join(cells) + "</tr>")
+        lines.append(f"<tr><td>{number}</td><td>{action.by.value}</td><td>{told}</td>")
+        lines.append("".join(map(_cell, before, now)) + "</tr>")
         before = now
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def _columns(instance: Instance, state: State) -> list[str]:
+def _in_html(sentence: str) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(sentence, quote=False))
+
+
+def _cell(before: list[str], now: list[str]) -> str:
+    lines = "<br>".join(each if each in before else f"<mark>{each}</mark>" for each in now)
+    return f"<td>{lines}</td>" if before == now else f'<td class="changed">{lines}</td>'
+
+
+def _columns(instance: Instance, state: State) -> list[list[str]]:
     size = instance.size
     columns = [_supervisor(instance, state)]
     columns += [_slot(instance, state, number) for number in range(1, size.slots + 1)]
@@ -211,7 +216,7 @@ def _columns(instance: Instance, state: State) -> list[str]:
     return columns
 
 
-def _supervisor(instance: Instance, state: State) -> str:
+def _supervisor(instance: Instance, state: State) -> list[str]:
     now: Mode = instance.read(state, mode)
     asked: Shutdown = instance.read(state, shutdown)
     parts = [now.value]
@@ -223,40 +228,42 @@ def _supervisor(instance: Instance, state: State) -> str:
         parts.append("<em>owes a reset: who was armed is gone</em>")
     if instance.read(state, torn):
         parts.append("<em>memory is torn: who held is gone</em>")
-    return "<br>".join(parts)
+    return parts
 
 
-def _slot(instance: Instance, state: State, number: int) -> str:
+def _slot(instance: Instance, state: State, number: int) -> list[str]:
     now = says(instance, state, number)
     parts = [now.value if now in (SlotState.UNUSED, SlotState.FOREIGN) else f"<strong>{now.value}</strong>"]
     if instance.read(state, in_use, number):
         parts.append("in use")
     if instance.read(state, owner, number):
         parts.append(f"owner: child {instance.read(state, owner, number)}")
-    return "<br>".join(parts)
+    return parts
 
 
-def _child(instance: Instance, state: State, number: int) -> str:
+def _child(instance: Instance, state: State, number: int) -> list[str]:
     now: Phase = instance.read(state, phase, number)
     if now is Phase.NONE:
-        return "none"
+        return ["none"]
     parts = [now.value + (f", status {instance.read(state, status, number)}" if now is Phase.EXITED else "")]
     parts.append(f"{instance.read(state, kind, number).value}, slot {instance.read(state, slot_of, number) or 'none'}")
     for ghost, word in ((armed, "<strong>armed</strong>"), (holds, "<strong>holds</strong>")):
         if instance.read(state, ghost, number):
             parts.append(word)
-    return "<br>".join(parts)
+    return parts
 
 
-def _grandchild(instance: Instance, state: State) -> str:
+def _grandchild(instance: Instance, state: State) -> list[str]:
     if not instance.read(state, copy_slot):
-        return "none"
-    has = [word for each, word in ((copy_gives, "a give-back"), (copy_disarms, "a disarm")) if instance.read(state, each)]
-    return f"thinks that slot {instance.read(state, copy_slot)} is its own<br>has {' and '.join(has) or 'nothing'} to do"
+        return ["none"]
+    to_do = ((copy_gives, "a give-back"), (copy_disarms, "a disarm"))
+    has = [word for each, word in to_do if instance.read(state, each)]
+    takes_for_its_own = f"takes slot {instance.read(state, copy_slot)} for its own"
+    return [takes_for_its_own, f"has {' and '.join(has) or 'nothing'} to do"]
 
 
-def _request(instance: Instance, state: State) -> str:
+def _request(instance: Instance, state: State) -> list[str]:
     now: Request = instance.read(state, request)
     astray = instance.read(state, handle_astray)
-    return now.value + ("<br><em>astray: another process has the pid by now</em>" if astray else "")
+    return [now.value, *(["<em>astray: another process has the pid by now</em>"] if astray else [])]
 
