@@ -9,6 +9,7 @@ from typing import Any
 
 from armed_audit import pages, versions
 from armed_model import claims, events, specification
+from armed_model.profiles import REFERENCE
 
 project = "armed"
 copyright = "the armed developers"
@@ -27,6 +28,7 @@ html_css_files = ["armed.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
+smartquotes = False
 default_role = "code"  # docstrings say `name`
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -57,8 +59,19 @@ WRITTEN = {"versions": versions.markdown, "events": events.markdown, "claims": c
 _PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
 
 
-def _generate(_app: object, _name: str, source: list[str]) -> None:
-    source[0] = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
+_NAME = re.compile(r"(?<![`\[])`(\w+)`(?![`\]])")
+_PROPERTIES = {claim.name: f"property-{claim.name}" for claim in specification.claimed(REFERENCE)}
+_ACTIONS = {name: f"action-{name}" for mine in specification.variants().values() for name in mine}
+
+
+def _generate(_app: object, page: str, source: list[str]) -> None:
+    """Put in what is generated, and make of each property's name a link to it; of an action's only among the claims.
+
+    Elsewhere `take` may be a method, and `started` an event.
+    """
+    known = {**_ACTIONS, **_PROPERTIES} if page == "claims" else _PROPERTIES
+    text = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
+    source[0] = _NAME.sub(lambda name: f"[{name[0]}](#{known[name[1]]})" if name[1] in known else name[0], text)
 
 
 def _generated_anew(app: Any, *_: object) -> list[str]:

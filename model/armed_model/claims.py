@@ -132,18 +132,12 @@ def _lines() -> Iterator[str]:
     yield "A row is one of the lifecycle, an action one of the system, a property one of those that are decided: in any"
     yield "profile. A citation of what is no claim, and a claim that nothing cites, are errors: nothing dangles."
     yield ""
-    yield "| claim | rows | actions | properties |"
-    yield "| --- | --- | --- | --- |"
     for claim in CLAIMS:
         if claim in NOT_CITED:
-            yield f"| {claim} | none | none | none: {_decapitalised(NOT_CITED[claim])} |"
+            yield f"- **{claim}**: nothing. {NOT_CITED[claim]}"
             continue
-        cells = []
-        for kind in ("row", "action", "property"):
+        yield f"- **{claim}**:"
+        for kind, many in (("row", "rows"), ("action", "actions"), ("property", "properties")):
             names = [f"`{each.name}`" for each in cited if each.kind == kind and claim in each.cites]
-            cells.append(", ".join(names) or "none")
-        yield f"| {claim} | " + " | ".join(cells) + " |"
-
-
-def _decapitalised(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]
+            if names:
+                yield f"  - {many}: {', '.join(names)}"
