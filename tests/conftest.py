@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,13 +56,17 @@ def bindir(request):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_postgres: runs a PostgreSQL server: ARMED_POSTGRES=BINDIR:BINDIR...")
+    config.addinivalue_line("markers", "needs_browser: opens a page in chromium")
 
 
 def pytest_runtest_setup(item):
-    """Say NOT RUN where there is no server; under ARMED_STRICT=1 that is a failure."""
-    if item.get_closest_marker("needs_postgres") is None or servers():
+    """Say NOT RUN where there is no server, or no browser; under ARMED_STRICT=1 that is a failure."""
+    if item.get_closest_marker("needs_postgres") is not None and not servers():
+        missing = "NOT RUN: no PostgreSQL server: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
+    elif item.get_closest_marker("needs_browser") is not None and shutil.which("chromium") is None:
+        missing = "NOT RUN: no browser: install chromium"
+    else:
         return
-    missing = "NOT RUN: no PostgreSQL server: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
     if os.environ.get("ARMED_STRICT") == "1":
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)  # counted and said

@@ -28,7 +28,8 @@ THIRD_PARTY = {
     "armed_model": {"z3", "transitions"},
     "armed_proofs": {"z3", "cvc5"},
     "armed_conformance": {"hypothesis", "pytest", "psycopg", "elftools"},  # pytest for the base class of a suite
-    "armed_audit": {"typer", "rich", "loky", "pebble", "mpire", "billiard", "matplotlib"},  # five for `armed bench`
+    "armed_audit": {"typer", "rich", "jinja2", "markupsafe"}
+    | {"loky", "pebble", "mpire", "billiard", "matplotlib"},  # for `armed bench`
 }
 
 

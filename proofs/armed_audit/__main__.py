@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 
-EXTRA = {"typer", "rich", "z3", "transitions", "hypothesis"}
+EXTRA = {"typer", "rich", "z3", "transitions", "hypothesis", "jinja2"}
 FINE, USAGE, INTERRUPTED = 0, 2, 130
 
 

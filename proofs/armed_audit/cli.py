@@ -27,6 +27,7 @@ from rich.status import Status
 from rich.table import Table
 
 from armed_audit import bench as benchmarks
+from armed_audit import report as reports
 from armed_audit import verify as verification
 from armed_audit import versions
 from armed_conformance import exhaustive
@@ -243,24 +244,87 @@ def verify(
         _refuse("--quick and --full exclude each other")
     extent = verification.QUICK if quick else verification.FULL if full else verification.USUAL
     output = Output(json_file)
-    file = evidence / "verify.json"
+    _must_hold_evidence(evidence)
+    result = _verify(output, extent, evidence, strict, seed)
+    output.write_json(result.as_json())
+    _keep_verification(result, evidence)
+    raise typer.Exit(HOLDS if result.holds else FAILS)
+
+
+def _must_hold_evidence(evidence: Path) -> None:
     try:
         evidence.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _refuse(f"cannot keep the result in {evidence}: {error.strerror}; give another --evidence DIR")
-    must_be_writable(file)
+    must_be_writable(evidence / reports.VERIFY)
+
+
+def _verify(
+    output: Output, extent: verification.Extent, evidence: Path, strict: bool = False, seed: int | None = None
+) -> verification.Verification:
     with output.progress() as progress:
         result = verification.verify(
             extent=extent, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
         )
     _show_verification(output.table, result)
-    as_json = result.as_json()
-    output.write_json(as_json)
+    return result
+
+
+def _keep_verification(result: verification.Verification, evidence: Path) -> None:
+    file = evidence / reports.VERIFY
     try:
-        file.write_text(json.dumps(as_json, indent=2) + "\n")
+        file.write_text(json.dumps(result.as_json(), indent=2) + "\n")
     except OSError as error:
         _refuse(f"cannot write {file}: {error.strerror}")
-    raise typer.Exit(HOLDS if result.holds else FAILS)
+
+
+@app.command()
+def report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where report.html and report.json are written.", show_default=False)
+    ],
+    evidence: Annotated[
+        Path,
+        typer.Option(
+            help="What `armed verify` has left; also read there, where they are: mutants.json (`armed mutate --json`) "
+            "and bench.json (`armed bench --json`)."
+        ),
+    ] = Path("armed-evidence"),
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Where there is no evidence, refuse; else `armed verify` is run first.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Write the audit report, one page that needs no network: what is shown, by what, under what, and what is not.
+
+    It decides nothing anew. Each run can be stepped through; each claim leads to model, proof, test and code. Exit 0
+    iff the evidence holds and nothing leads nowhere. Evidence of another commit is said to be stale.
+    """
+    output = Output(json_file)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _refuse(f"cannot write to {directory}: {error.strerror}")
+    must_be_writable(directory / reports.PAGE)
+    if not (evidence / reports.VERIFY).exists():
+        if no_run:
+            _refuse(f"there is no {reports.VERIFY} in {evidence}: run armed verify, or give --evidence DIR")
+        print(f"armed: there is no {reports.VERIFY} in {evidence}: running armed verify first", file=sys.stderr)
+        _must_hold_evidence(evidence)
+        _keep_verification(_verify(output, verification.USUAL, evidence), evidence)
+    try:
+        with output.progress() as progress:
+            progress("reading the evidence")
+            data = reports.gather(evidence, directory)
+            progress("taking every run again")
+            page = reports.write(data, directory)
+    except (reports.NoEvidence, reports.BadEvidence) as error:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(f"cannot write to {directory}: {error.strerror}")
+    _show_report(output.table, data, page)
+    output.write_json(data)
+    raise typer.Exit(HOLDS if data["holds"] and not data["dangling"] else FAILS)
 
 
 @app.command()
@@ -751,6 +815,19 @@ def _show_verification(console: Console, result: verification.Verification) -> N
         console.print(f"left out{f' by{option}' if option else ''}: {escape(line)}", highlight=False)
     verdict = "[green]Everything holds[/]" if result.holds else "[red]Something does not hold[/]"
     console.print(f"{verdict} ({result.seconds:.1f} s).", highlight=False)
+
+
+def _show_report(console: Console, data: dict[str, Any], page: Path) -> None:
+    for line in data["stale"]:
+        console.print(f"[yellow]stale:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    for line in (*data["dangling"], *data["not_shown"]["failed"]):
+        console.print(f"[red]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    for line in data["not_shown"]["not_run"]:
+        console.print(f"not run: {escape(line)}", highlight=False, soft_wrap=True)
+    holds = "[green]holds[/]" if data["holds"] else "[red]does not hold[/]"
+    loose = "nothing leads nowhere" if not data["dangling"] else f"[red]{len(data['dangling'])} lead nowhere[/]"
+    console.print(f"The evidence {holds}; {loose}.", highlight=False)
+    console.print(escape(str(page)), highlight=False, soft_wrap=True)
 
 
 def _count(value: Any) -> str:

@@ -112,6 +112,8 @@ class Part:
     counts: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tables: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """Counts by two things at once: name of the table -> row -> column -> count."""
     not_run: str = ""
     """Why the part was not run: a tool is missing. Under --strict that is a failure."""
     seconds: float = 0.0
@@ -136,6 +138,7 @@ class Part:
             "holds": self.holds,
             "not_run": self.not_run,
             "counts": self.counts,
+            "tables": self.tables,
             "failures": self.failures + [f"the count of {name} is 0" for name in self.empty],
             "notes": self.notes,
             "seconds": round(self.seconds, 2),
@@ -201,6 +204,7 @@ class Verification:
             "versions": {
                 "armed": version("armed"),
                 "commit": crash_points.commit(),
+                "changed": crash_points.changed(),
                 "python": platform.python_version(),
                 "kernel": platform.release(),
                 "solver": solver_version(),
@@ -436,6 +440,7 @@ def _conform(part: Part, target: str, histories: int, seed: int, progress: Progr
     seen = report.as_json()
     wanted = ("histories", "steps", "deaths", "armed_deaths", "recoveries", "refusals", "cells_seen", "cells_wanted")
     part.counts = {name: seen[name] for name in wanted}
+    part.tables = {"cells": seen["cells"]}
     part.failures += [report.mismatch] if report.mismatch else []
     if not report.mismatch:
         part.failures += [f"never seen: {cell}" for cell in report.missing]

@@ -158,7 +158,16 @@ EVERY: Final = Sample()
 @cache
 def commit() -> str:
     """Return the commit of the source tree that this is run from, or "" where there is none."""
-    call = ["git", "-C", os.path.dirname(__file__), "rev-parse", "HEAD"]
+    return _git("rev-parse", "HEAD")
+
+
+def changed() -> bool:
+    """Whether files of the source tree differ from its commit, which then does not say what was run."""
+    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*arguments: str) -> str:
+    call = ["git", "-C", os.path.dirname(__file__), *arguments]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(call, check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
     return ""

@@ -74,6 +74,14 @@ class Report:
         """Whether the implementation agreed with the model everywhere that had to be visited."""
         return self.mismatch is None and self.wanted > 0 and not self.missing and self.coverage.histories > 0
 
+    def cells(self) -> dict[str, dict[str, int]]:
+        """Return how often each situation has ended in each way; 0 is a cell that was wanted and not seen."""
+        missing = [each for each in self.missing if isinstance(each, Cell)]
+        found: dict[str, dict[str, int]] = {}
+        for cell in sorted({*self.coverage.cells, *missing}):
+            found.setdefault(cell.situation, {})[cell.exit_kind] = self.coverage.cells[cell]
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """Return the report in the published format."""
         seen = self.coverage
@@ -94,6 +102,7 @@ class Report:
             "cells_seen": self.wanted - len(cells_missing),
             "cells_wanted": self.wanted,
             "cells_missing": cells_missing,
+            "cells": self.cells(),
             "actions_missing": [each.action for each in self.missing if isinstance(each, Untaken)],
             "cannot": self.cannot,
             "cells_left_out": [str(cell) for cell in self.left_out],

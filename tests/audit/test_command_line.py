@@ -390,7 +390,7 @@ def test_a_closed_pipe_is_one_line_and_no_verdict(option):
     assert "Traceback" not in ran.stderr
 
 
-COMMANDS = ["verify", "prove", "explore", "mutate", "export", "bench", "conform", "watch"]
+COMMANDS = ["verify", "prove", "explore", "mutate", "export", "bench", "conform", "watch", "report"]
 
 
 @pytest.mark.parametrize("command", [[], *[[each] for each in COMMANDS]], ids=str)

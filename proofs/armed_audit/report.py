@@ -1,0 +1,416 @@
+"""The audit report: one HTML file, and the same as JSON, from the evidence of `armed verify`.
+
+Nothing is decided here. What the evidence says is put beside the definitions it speaks of, each with its place in the
+source; what it does not say is listed as not shown. The same inputs give the same bytes, but for the block `times`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from armed_audit import figures
+from armed_audit import traceability as trace
+from armed_audit.versions import REACH
+from armed_audit.viewer import name_of, sign, templates, text_of, viewer
+from armed_conformance.crash_points import commit
+from armed_model.profiles import PROFILES
+from armed_model.properties import Property, leads_to, properties
+from armed_proofs.matrix import ALL_NAMES
+
+VERIFY, INDEX, MUTANTS, BENCH = "verify.json", "smt2/index.json", "mutants.json", "bench.json"
+"""The files of an evidence directory; all but the first may be missing."""
+
+PAGE, JSON = "report.html", "report.json"
+"""The files that are written."""
+
+
+class NoEvidence(Exception):
+    """There is no result of `armed verify` in the directory."""
+
+
+class BadEvidence(Exception):
+    """A file of the evidence cannot be read, or is not what its name says."""
+
+
+def gather(evidence: Path, directory: Path | None = None) -> dict[str, Any]:
+    """Read the evidence, and return all that the report says, as plain data. Raises NoEvidence, BadEvidence.
+
+    Of benchmarks what stands in the evidence is taken, else what stands in the directory that is written to.
+    """
+    if not (evidence / VERIFY).exists():
+        raise NoEvidence(f"there is no {VERIFY} in {evidence}")
+    verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent"))
+    index = _read_if_there(evidence / INDEX, ("obligations", "solvers", "not_proved"))
+    mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts"))
+    bench = _read_if_there(evidence / BENCH, ("machine", "topics"))
+    if bench is None and directory is not None:
+        bench = _read_if_there(directory / BENCH, ("machine", "topics"))
+    try:
+        return _put_together(verified, index, mutants, bench)
+    except (KeyError, TypeError, AttributeError) as error:
+        told = f"the evidence in {evidence} is of another format: {error!r}; run armed verify again"
+        raise BadEvidence(told) from None
+
+
+def _put_together(
+    verified: dict[str, Any], index: dict[str, Any] | None, mutants: dict[str, Any] | None, bench: dict[str, Any] | None
+) -> dict[str, Any]:
+    cells: list[dict[str, Any]] = verified["matrix"]
+    cited, promised, in_code, tested = trace.citing(), trace.claims(), trace.code(), trace.tests()
+    loose = trace.dangling(cited, promised, in_code, cells)
+    stale = _stale(verified, cells)
+    return {
+        "report": "armed",
+        "version": version("armed"),
+        "holds": verified["holds"],
+        "extent": verified["extent"],
+        "strict": verified["strict"],
+        "seed": verified["seed"],
+        "versions": verified["versions"],
+        "commit_of_this_report": commit(),
+        "stale": stale,
+        "dangling": loose,
+        "verdicts": _counts(cells),
+        "parts": [{key: value for key, value in part.items() if key != "seconds"} for part in verified["parts"]],
+        "assumptions": verified["assumptions"],
+        "trusted_base": _trusted_base(verified, index),
+        "claims": _claims(cited, promised, in_code, tested, cells),
+        "properties": _properties(cells, index, mutants, tested),
+        "systems": _systems(index),
+        "not_shown": _not_shown(verified, index, mutants, bench, cells),
+        "mutants": None if mutants is None else {key: mutants[key] for key in ("mutants", "counts", "survivors")},
+        "bench": bench,
+        "check_again": _check_again(verified, index),
+        "matrix": [{key: value for key, value in cell.items() if key != "seconds"} for cell in cells],
+        "times": _times(verified, cells),
+    }
+
+
+def render(data: Mapping[str, Any], root: str = "") -> str:
+    """Return the report as one page of HTML that needs nothing else.
+
+    `root`, which ends in a slash, is where the sources are, as seen from the page; without it they are named only.
+    """
+    page: str = templates().get_template("report.html").render(
+        data,
+        root=root,
+        profiles=[*PROFILES],
+        reach=REACH,
+        style=text_of("report.css"),
+        viewer=viewer(data["matrix"]),
+        heat_maps=figures.heat_maps(data["parts"]),
+        plots=figures.plots(data["bench"]) if data["bench"] else "",
+    )
+    return page
+
+
+def write(data: Mapping[str, Any], directory: Path) -> Path:
+    """Write report.html and report.json to the directory, and return the first. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    checkout = trace.repository()
+    root = "" if checkout is None else Path(os.path.relpath(checkout, directory.resolve())).as_posix() + "/"
+    texts = {JSON: json.dumps(data, indent=1) + "\n", PAGE: render(data, root)}
+    for name, text in texts.items():
+        (directory / f".{name}").write_text(text, encoding="utf-8")
+    for name in texts:  # both or, if it is interrupted before, none
+        (directory / f".{name}").replace(directory / name)
+    return directory / PAGE
+
+
+def _read(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadEvidence(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadEvidence(f"{file} is no JSON: {error}") from None
+    missing = [name for name in wanted if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise BadEvidence(f"{file} is not what `armed` writes there: it has no {', '.join(missing)}")
+    return dict(found)
+
+
+def _read_if_there(file: Path, wanted: Sequence[str]) -> dict[str, Any] | None:
+    return _read(file, wanted) if file.exists() else None
+
+
+def _counts(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return how many cells of each profile have each verdict."""
+    counts: dict[str, dict[str, int]] = {}
+    for cell in cells:
+        of_profile = counts.setdefault(cell["profile"], {})
+        of_profile[cell["verdict"]] = of_profile.get(cell["verdict"], 0) + 1
+    return counts
+
+
+def _stale(verified: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each way in which the evidence is of something else than what is here now."""
+    lines = []
+    then, now = verified["versions"], {"armed": version("armed"), "commit": commit()}
+    for name, what in (("armed", "version"), ("commit", "commit")):
+        if then[name] != now[name]:
+            lines.append(f"It is of {what} {then[name] or 'unknown'}; here is {what} {now[name] or 'unknown'}.")
+    if not then["commit"]:
+        lines.append("It does not say of which commit it is.")
+    if then.get("changed"):
+        lines.append("The work tree had changes that were not committed: the commit does not say what was verified.")
+    decided = {(cell["profile"], cell["property"]) for cell in cells}
+    for profile in {cell["profile"] for cell in cells} & {*PROFILES}:
+        missing = [name for name in ALL_NAMES if (profile, name) not in decided]
+        lines += [f"It has no verdict of {name} in {profile}." for name in missing]
+    return lines
+
+
+# --- What has to be believed -----------------------------------------------------------------------------------------
+
+
+def _trusted_base(verified: Mapping[str, Any], index: Mapping[str, Any] | None) -> dict[str, Any]:
+    packages = []
+    for package, (_, role) in trace.PACKAGES.items():
+        lines = {name: trace.lines_of(text) for name, text in trace.sources(package)}
+        listed = [{"file": name, "lines": count} for name, count in lines.items()]
+        packages.append({"package": package, "role": role, "lines": sum(lines.values()), "files": listed})
+    versions = verified["versions"]
+    others = [
+        ("Python", versions["python"], "CPython runs everything."),
+        ("Linux", versions["kernel"], "fork, wait, signals, pidfds and shared memory do as they are documented."),
+        ("the solver", versions["solver"], "Answers the queries. What it calls unsat is believed."),
+        *[(each.partition(" ")[0], each.partition(" ")[2], "Answered the same queries from their texts.")
+          for each in (index["solvers"][1:] if index else [])],
+        ("transitions", versions["transitions"], "Makes the lifecycle's machine, which watches flags; proves nothing."),
+        ("hypothesis", versions["hypothesis"], "Draws the histories; what it does not draw is not tried."),
+    ]  # fmt: skip
+    return {
+        "packages": packages,
+        "others": [{"what": what, "version": number, "role": role} for what, number, role in others],
+        "calls": trace.calls_out("armed"),
+    }
+
+
+# --- Claims and properties -------------------------------------------------------------------------------------------
+
+
+def _claims(
+    cited: Sequence[trace.Citing],
+    promised: Mapping[str, Mapping[str, str]],
+    in_code: Mapping[str, Sequence[trace.Place]],
+    tested: Mapping[str, Sequence[trace.Place]],
+    cells: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    verdicts: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        if cell["children"] == "all":
+            verdicts.setdefault(cell["property"], {})[cell["profile"]] = sign(cell)
+    found = []
+    for claim, words in promised.items():
+        by = {what: [each.name for each in cited if each.what == what and claim in each.cites]
+              for what in ("row", "action", "property")}  # fmt: skip
+        tests = [place for name in (claim, *by["property"]) for place in tested.get(name, ())]
+        found.append(
+            {
+                "claim": claim,
+                "sentence": words["sentence"],
+                "not_modelled": words.get("not_modelled", ""),
+                "rows": by["row"],
+                "actions": [_place(name, "model/armed_model/system.py") for name in by["action"]],
+                "properties": [{"name": name, "verdicts": verdicts.get(name, {})} for name in by["property"]],
+                "tests": [asdict(place) for place in dict.fromkeys(tests)],
+                "code": [asdict(place) for place in in_code.get(claim, ())],
+            }
+        )
+    return found
+
+
+def _place(name: str, otherwise: str) -> dict[str, Any]:
+    place = trace.definitions().get(name)
+    return {"name": name, "file": otherwise, "line": 0} if place is None else {**asdict(place), "name": name}
+
+
+def _properties(
+    cells: Sequence[Mapping[str, Any]],
+    index: Mapping[str, Any] | None,
+    mutants: Mapping[str, Any] | None,
+    tested: Mapping[str, Sequence[trace.Place]],
+) -> list[dict[str, Any]]:
+    """Return each property with its verdicts, in the order of the model."""
+    written = _written(index)
+    of_the_model = {
+        each.name for profile in PROFILES.values() for each in (*properties(profile), *leads_to(profile))
+        if isinstance(each, Property) and each.of_the_model
+    }  # fmt: skip
+    found: dict[str, dict[str, Any]] = {}
+    profiles = list(dict.fromkeys(cell["profile"] for cell in cells))
+    for cell in sorted(
+        cells,
+        key=lambda each: (_place_of(each["property"]), profiles.index(each["profile"]), each["children"] != "all"),
+    ):
+        name = cell["property"]
+        entry = found.setdefault(
+            name,
+            {
+                **_place(name, "model/armed_model/properties.py"),
+                "sentence": cell["sentence"],
+                "environment": cell["environment"],
+                "cites": cell["cites"],
+                "of_the_model": name in of_the_model,
+                "tests": [asdict(place) for place in tested.get(name, ())],
+                "kills": None if mutants is None else mutants["kills"].get(name, {"all": 0, "alone": 0}),
+                "verdicts": [],
+            },
+        )
+        texts = [] if cell["children"] != "all" else written.get((cell["profile"], cell["environment"], name), [])
+        entry["verdicts"].append(
+            {
+                "profile": cell["profile"],
+                "children": cell["children"],
+                "verdict": cell["verdict"],
+                "sign": sign(cell),
+                "key": f"{cell['profile']}: {name_of(cell)}",
+                "scope": cell["scope"],
+                "assumptions": cell["assumptions"],
+                "solvers": cell["solvers"] + (index["solvers"][1:] if index and texts else []),
+                "obligations": cell["obligations"],
+                "texts": len(texts),
+                "digest": _digest(texts),
+                "premise": None if cell["premise"] is None else len(cell["premise"]),
+                "reason": cell["reason"],
+                "finding": cell["finding"],
+            }
+        )
+    return list(found.values())
+
+
+def _place_of(name: str) -> int:
+    return ALL_NAMES.index(name) if name in ALL_NAMES else len(ALL_NAMES)
+
+
+def _written(index: Mapping[str, Any] | None) -> dict[tuple[str, str, str | None], list[str]]:
+    """Return the hashes of the texts, by profile, environment and property (None: the invariant's)."""
+    found: dict[tuple[str, str, str | None], list[str]] = {}
+    for each in index["obligations"] if index else []:
+        found.setdefault((each["profile"], each["environment"], each["property"]), []).append(each["sha256"])
+    return found
+
+
+def _digest(hashes: Sequence[str]) -> str:
+    """Return one hash for many: of the sorted hashes, a line each, as `sort | sha256sum` makes it; "" for none."""
+    return hashlib.sha256("".join(f"{each}\n" for each in sorted(hashes)).encode()).hexdigest() if hashes else ""
+
+
+def _systems(index: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return what is written down of each profile in each environment."""
+    systems: dict[tuple[str, str], dict[str, Any]] = {}
+    hashes: dict[tuple[str, str], list[str]] = {}
+    for each in index["obligations"] if index else []:
+        key = (each["profile"], each["environment"])
+        system = systems.setdefault(
+            key,
+            {"profile": key[0], "environment": key[1], "folder": each["file"].rpartition("/")[0],
+             "invariant": 0, "properties": 0, "agreed": 0},
+        )  # fmt: skip
+        system["invariant" if each["property"] is None else "properties"] += 1
+        system["agreed"] += each["z3"] == each["cvc5"] == each["expected"]
+        hashes.setdefault(key, []).append(each["sha256"])
+    return [{**system, "digest": _digest(hashes[key])} for key, system in systems.items()]
+
+
+# --- What is not shown -----------------------------------------------------------------------------------------------
+
+
+def _not_shown(
+    verified: Mapping[str, Any],
+    index: Mapping[str, Any] | None,
+    mutants: Mapping[str, Any] | None,
+    bench: Mapping[str, Any] | None,
+    cells: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    parts = verified["parts"]
+    not_run = [f"{part['part']}: {part['not_run']}" for part in parts if part["not_run"]]
+    if index is None:
+        not_run.append("the queries as SMT-LIB text: `armed verify` writes them, --quick does not")
+    if mutants is None:
+        not_run.append(f"mutants of the specification: armed mutate --json EVIDENCE/{MUTANTS}")
+    if bench is None:
+        not_run.append(f"benchmarks: armed bench --json EVIDENCE/{BENCH}")
+    if not any("postgres" in part["part"].lower() for part in parts):
+        not_run.append("a PostgreSQL server held to the profile of its release: armed conform postgres:BINDIR")
+    if trace.repository() is None:
+        not_run.append("tests: they are not in this installation; in the checkout, python -m pytest")
+    written = _written(index)
+    unwritten = [
+        f"{cell['profile']}: {name_of(cell)}" for cell in cells
+        if index and cell["verdict"] == "proved" and cell["profile"] in PROFILES
+        and (cell["children"] != "all" or (cell["profile"], cell["environment"], cell["property"]) not in written)
+    ]  # fmt: skip
+    return {
+        "left_out": verified["left_out"],
+        "not_run": not_run,
+        "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]],
+        "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],
+        "without_texts": unwritten,
+        "refuted": [
+            {"profile": cell["profile"], "property": name_of(cell), "key": f"{cell['profile']}: {name_of(cell)}",
+             "steps": len(cell["counterexample"]), "scope": cell["scope"], "sentence": cell["sentence"],
+             "finding": cell["finding"]}
+            for cell in cells if cell["verdict"] == "refuted"
+        ],
+        "out_of_scope": [
+            {"profile": cell["profile"], "property": name_of(cell), "reason": cell["reason"]}
+            for cell in cells if cell["verdict"] == "out of scope"
+        ],
+        "definitional": sorted({cell["property"] for cell in cells if cell["definitional"]}, key=_place_of),
+        "citing_nothing": [each.name for each in trace.citing() if each.what == "property" and not each.cites],
+    }  # fmt: skip
+
+
+# --- How to check it again -------------------------------------------------------------------------------------------
+
+
+def _check_again(verified: Mapping[str, Any], index: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    option = "" if verified["extent"] == "usual" else f" --{verified['extent']}"
+    first = index["obligations"][0] if index and index["obligations"] else None
+    commands = [
+        ("all of it, with the same histories", f"armed verify{option} --seed {verified['seed']}"),
+        ("one cell, its run told step by step", "armed prove --profile 18 --property armed_exit_triggers_recovery"),
+        ("the whole matrix, against the recorded verdicts", "armed prove"),
+        ("a bounded instance, every state", "armed explore --profile reference --slots 2 --children 2"),
+        ("the specification, in another model checker", "armed export tla --profile reference --to spec"),
+        ("that the properties notice changes of the model", f"armed mutate --json armed-evidence/{MUTANTS}"),
+        ("real processes against the model", f"armed conform armed:fork --seed {verified['seed']}"),
+        ("real processes, every order to a depth", "armed conform armed:fork --depth 5"),
+        ("a PostgreSQL server", "armed conform postgres:BINDIR"),
+        ("a supervisor's own journal", "armed check-trace journal.jsonl"),
+        ("the figures", f"armed bench --json armed-evidence/{BENCH}"),
+        ("the tests", "python -m pytest"),
+        ("this report", "armed report DIR"),
+    ]
+    if first is not None:
+        commands[3:3] = [
+            ("one text: its hash", f"zcat {first['file']} | sha256sum    # {first['sha256']}"),
+            ("one text, by a solver of your own", f"zcat {first['file']} | cvc5 --lang smt2    # {first['expected']}"),
+            ("the digest of a system", f"for f in {first['file'].rpartition('/')[0]}/*.gz; do zcat $f | sha256sum | "
+                                       "cut -c1-64; done | LC_ALL=C sort | sha256sum"),
+        ]  # fmt: skip
+    return [{"what": what, "command": command} for what, command in commands]
+
+
+def _times(verified: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what differs from run to run though nothing has changed: it stands apart from all else."""
+    by_property: dict[str, float] = {}
+    for cell in cells:
+        by_property[cell["property"]] = by_property.get(cell["property"], 0.0) + cell["seconds"]
+    return {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verify_seconds": verified["seconds"],
+        "parts": {part["part"]: part["seconds"] for part in verified["parts"]},
+        "properties": {name: round(seconds, 3) for name, seconds in by_property.items()},
+        "cells": {f"{cell['profile']}: {name_of(cell)}": cell["seconds"] for cell in cells},
+    }
