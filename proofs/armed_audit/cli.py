@@ -27,16 +27,16 @@ from rich.status import Status
 from rich.table import Table
 
 from armed_audit import bench as benchmarks
+from armed_audit import claims, versions
 from armed_audit import report as reports
 from armed_audit import verify as verification
-from armed_audit import versions
 from armed_conformance import exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
-from armed_model import claims, events, trace
+from armed_model import events, trace
 from armed_model.explore import StillSearching, explore, tell, violations
 from armed_model.interpret import Instance, Size
 from armed_model.profiles import CONTROLS, PROFILES
@@ -527,7 +527,11 @@ def export_model(
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
     pages = {"versions": versions.markdown, "events": events.markdown, "claims": claims.markdown}
     if form in pages:
-        print(pages[form](), end="")
+        try:
+            print(pages[form](), end="")
+        except claims.Dangling as error:
+            print(f"armed: {error}", file=sys.stderr)
+            raise typer.Exit(FAILS) from None
         return
     if form != "tla":
         _refuse(f"no form {form!r}: give tla, versions, events or claims")

@@ -8,40 +8,17 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
-from armed_model.explore import named, replay, says
+from armed_audit.runs import values
+from armed_audit.viewer import viewer
+from armed_model.explore import named, replay
 from armed_model.interpret import Instance, State
-from armed_model.lifecycle import SlotState
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
 from armed_model.properties import NAMES, LeadsTo, Property, leads_to
 from armed_model.specification import GENERATED, claimed
-from armed_model.system import (
-    Mode,
-    Phase,
-    Request,
-    Shutdown,
-    System,
-    armed,
-    copy_disarms,
-    copy_gives,
-    copy_slot,
-    handle_astray,
-    holds,
-    in_use,
-    kind,
-    launching,
-    mode,
-    owed,
-    owner,
-    phase,
-    request,
-    shutdown,
-    slot_of,
-    status,
-    torn,
-)
+from armed_model.system import System
 from armed_proofs.matrix import ALL_PROFILES, Cell, Matrix, Verdict, decide, expected_verdicts, unexpected
 
 # --- The matrix as a picture -----------------------------------------------------------------------------------------
@@ -110,6 +87,11 @@ def decided() -> tuple[Matrix, ...]:
     if differences := unexpected(matrices):
         raise Stale("; ".join(differences))
     return matrices
+
+
+def matrix_viewer() -> str:
+    """Return the decided matrix as a component to step through, ready for a page in Markdown. Raises Stale."""
+    return f"``````{{raw}} html\n{viewer(decided())}\n``````\n"
 
 
 def counterexamples() -> str:
@@ -205,65 +187,63 @@ def _cell(before: list[str], now: list[str]) -> str:
 
 
 def _columns(instance: Instance, state: State) -> list[list[str]]:
-    size = instance.size
-    columns = [_supervisor(instance, state)]
-    columns += [_slot(instance, state, number) for number in range(1, size.slots + 1)]
-    columns += [_child(instance, state, number) for number in range(1, size.children + 1)]
+    """Return what stands in each column: the supervisor, every slot, every child, and what the environment adds."""
+    now, size = values(instance, state), instance.size
+    columns = [_supervisor(now)]
+    columns += [_slot(now, number) for number in range(1, size.slots + 1)]
+    columns += [_child(now, number) for number in range(1, size.children + 1)]
     if instance.system.environment == "+grandchild":
-        columns.append(_grandchild(instance, state))
+        columns.append(_grandchild(now))
     if instance.system.environment == "+cancel":
-        columns.append(_request(instance, state))
+        columns.append(_request(now))
     return columns
 
 
-def _supervisor(instance: Instance, state: State) -> list[str]:
-    now: Mode = instance.read(state, mode)
-    asked: Shutdown = instance.read(state, shutdown)
-    parts = [now.value]
-    if asked is not Shutdown.NONE:
-        parts.append(f"{asked.value} shutdown asked for")
-    if instance.read(state, launching):
-        parts.append(f"launching for slot {instance.read(state, launching)}")
-    if instance.read(state, owed):
+Values = Mapping[str, str]
+"""The values of a state in words, by the variable's name and the number of the slot or child: `flag.1`."""
+
+
+def _supervisor(now: Values) -> list[str]:
+    parts = [now["mode"]]
+    if now["shutdown"] != "none":
+        parts.append(f"{now['shutdown']} shutdown asked for")
+    if now["launching"] != "none":
+        parts.append(f"launching for {now['launching']}")
+    if now["owed"] == "yes":
         parts.append("<em>owes a reset: who was armed is gone</em>")
-    if instance.read(state, torn):
+    if now["torn"] == "yes":
         parts.append("<em>memory is torn: who held is gone</em>")
     return parts
 
 
-def _slot(instance: Instance, state: State, number: int) -> list[str]:
-    now = says(instance, state, number)
-    parts = [now.value if now in (SlotState.UNUSED, SlotState.FOREIGN) else f"<strong>{now.value}</strong>"]
-    if instance.read(state, in_use, number):
+def _slot(now: Values, number: int) -> list[str]:
+    parts = [f"<strong>{now[f'says.{number}']}</strong>"]
+    if now[f"in_use.{number}"] == "yes":
         parts.append("in use")
-    if instance.read(state, owner, number):
-        parts.append(f"owner: child {instance.read(state, owner, number)}")
+    if now[f"owner.{number}"] != "none":
+        parts.append(f"owner: {now[f'owner.{number}']}")
     return parts
 
 
-def _child(instance: Instance, state: State, number: int) -> list[str]:
-    now: Phase = instance.read(state, phase, number)
-    if now is Phase.NONE:
+def _child(now: Values, number: int) -> list[str]:
+    phase = now[f"phase.{number}"]
+    if phase == "none":
         return ["none"]
-    parts = [now.value + (f", status {instance.read(state, status, number)}" if now is Phase.EXITED else "")]
-    parts.append(f"{instance.read(state, kind, number).value}, slot {instance.read(state, slot_of, number) or 'none'}")
-    for ghost, word in ((armed, "<strong>armed</strong>"), (holds, "<strong>holds</strong>")):
-        if instance.read(state, ghost, number):
-            parts.append(word)
-    return parts
+    slot = now[f"slot_of.{number}"]
+    parts = [
+        f"{phase}, status {now[f'status.{number}']}" if phase == "exited" else phase,
+        f"{now[f'kind.{number}']}, {'no slot' if slot == 'none' else slot}",
+    ]
+    return [*parts, *[f"<strong>{each}</strong>" for each in ("armed", "holds") if now[f"{each}.{number}"] == "yes"]]
 
 
-def _grandchild(instance: Instance, state: State) -> list[str]:
-    if not instance.read(state, copy_slot):
+def _grandchild(now: Values) -> list[str]:
+    if now["copy_slot"] == "none":
         return ["none"]
-    to_do = ((copy_gives, "a give-back"), (copy_disarms, "a disarm"))
-    has = [word for each, word in to_do if instance.read(state, each)]
-    takes_for_its_own = f"takes slot {instance.read(state, copy_slot)} for its own"
-    return [takes_for_its_own, f"has {' and '.join(has) or 'nothing'} to do"]
+    has = [word for name, word in (("copy_gives", "a give-back"), ("copy_disarms", "a disarm")) if now[name] == "yes"]
+    return [f"takes {now['copy_slot']} for its own", f"has {' and '.join(has) or 'nothing'} to do"]
 
 
-def _request(instance: Instance, state: State) -> list[str]:
-    now: Request = instance.read(state, request)
-    astray = instance.read(state, handle_astray)
-    return [now.value, *(["<em>astray: another process has the pid by now</em>"] if astray else [])]
-
+def _request(now: Values) -> list[str]:
+    astray = now["handle_astray"] == "yes"
+    return [now["request"], *(["<em>astray: another process has the pid by now</em>"] if astray else [])]
