@@ -7,6 +7,8 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
+from sphinx.errors import SphinxError
+
 from armed_audit import claims, pages, versions
 from armed_model import events, specification
 from armed_model.profiles import REFERENCE
@@ -71,7 +73,10 @@ def _generate(_app: object, page: str, source: list[str]) -> None:
     Elsewhere `take` may be a method, and `started` an event.
     """
     known = {**_ACTIONS, **_PROPERTIES} if page == "claims" else _PROPERTIES
-    text = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
+    try:
+        text = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
+    except pages.Stale as error:
+        raise SphinxError(str(error)) from error
     source[0] = _NAME.sub(lambda name: f"[{name[0]}](#{known[name[1]]})" if name[1] in known else name[0], text)
 
 
@@ -81,11 +86,14 @@ def _generated_anew(app: Any, *_: object) -> list[str]:
 
 
 def _check(app: Any) -> None:
-    """Raise where a citation dangles, or a page that is written from data is not what the data says."""
-    claims.check()
+    """Raise SphinxError where a citation dangles, or a page that is written from data is not what the data says."""
+    try:
+        claims.check()
+    except claims.Dangling as error:
+        raise SphinxError(str(error)) from error
     for name, write in WRITTEN.items():
         if (Path(app.srcdir) / f"{name}.md").read_text() != write():
-            raise pages.Stale(f"docs/{name}.md is not what it is written from: armed export {name} > docs/{name}.md")
+            raise SphinxError(f"docs/{name}.md is not what it is written from: armed export {name} > docs/{name}.md")
 
 
 def _plain(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:

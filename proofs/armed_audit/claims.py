@@ -42,9 +42,9 @@ def _lines() -> Iterator[str]:
     found, claims = check(), traceability.claims()
     yield "# Claims"
     yield ""
-    yield "Written by `armed export claims` from the list of claims, lifecycle, actions and properties: what PostgreSQL's"
-    yield "commit `969d7cd4315b` (5 May 2009, first shipped in 8.4.0) promises, in our words. C13 to C16 are"
-    yield "implied by it."
+    yield "Written by `armed export claims` from the list of claims, and from lifecycle, actions and properties: what"
+    yield "PostgreSQL's commit `969d7cd4315b` (5 May 2009, first shipped in 8.4.0) promises, in our words. C13 to C16"
+    yield "are implied by it."
     yield ""
     yield "| id | claim |"
     yield "| --- | --- |"

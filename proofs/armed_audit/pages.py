@@ -77,7 +77,7 @@ def anchor(profile: str, name: str) -> str:
 
 
 class Stale(Exception):
-    """What is written down is not what is found: a verdict, or a page that is written from data."""
+    """The verdicts found are not the recorded ones: what is recorded cannot be shown."""
 
 
 @cache

@@ -63,8 +63,8 @@ def test_no_place_for_something_generated_is_left_empty(site):
         assert "<!-- generated" not in page.read_text(), page.name
 
 
-def test_every_refuted_cell_has_its_counterexample(site):
-    page = (site / "counterexamples.html").read_text()
+def test_every_refuted_cell_has_its_counterexample_and_can_be_stepped_through(site):
+    page, viewer = (site / "counterexamples.html").read_text(), (site / "matrix.html").read_text()
     refuted = [
         (profile, name)
         for profile in (*PROFILES, *CONTROLS)
@@ -74,6 +74,7 @@ def test_every_refuted_cell_has_its_counterexample(site):
     assert len(refuted) > 40
     for profile, name in refuted:
         assert f'id="{pages.anchor(profile, name)}"' in page, (profile, name)
+        assert f'data-cell="{profile}: {name}"' in viewer, (profile, name)
 
 
 def test_every_link_within_the_site_leads_somewhere(site):
@@ -121,6 +122,7 @@ def test_what_is_planted_keeps_the_site_from_being_built(file, old, new, complai
     ran = build(at)
     assert ran.returncode != 0
     assert complaint in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_every_term_of_the_glossary_stands_there_once():
