@@ -245,6 +245,7 @@ ACTIONS_NOT_TOLD: Mapping[str, str] = {
     "fork_fails": "A start that fails leaves nothing behind, and is not told.",
     "notice": "What it begins is told when the child is reaped, in the order of a reaping: as `reap_crash`.",
     "assign_fails": "PostgreSQL's supervisor ends, and tells nothing more.",
+    "clock_runs_out": "PostgreSQL's (15 to 17): here such a crash starts recovery at once, and that is told.",
 }
 """Actions without a line of their own, but for the steps of a child, which nobody tells: they stand before its end."""
 

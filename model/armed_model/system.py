@@ -778,6 +778,10 @@ def _forget_child(profile: Profile, has_a_slot: bool, backends_alone: bool) -> t
 
 
 def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
+    # The status alone says that it is a crash: whose slot is looked at does not start before service.
+    a_crash_was_booked = either(ticking, both(mode == Mode.STARTING, negate(status_is_clean(c))))
+    has_a_clock = profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
+    starts_the_clock = [ticking.becomes(a_crash_was_booked)] if has_a_clock else []
     reaped = []
     for has_a_slot in (True, False):
         suffix = "" if has_a_slot else "_without_a_slot"
@@ -790,11 +794,6 @@ def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
             slot_is_looked_at.because("in an immediate shutdown deaths are book-keeping"),
         )
         forget = _forget_child(profile, has_a_slot, backends_alone)
-        starts_the_clock = (
-            [ticking.becomes(either(ticking, both(mode == Mode.STARTING, negate(is_clean))))]
-            if profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
-            else []
-        )
         reaped += [
             _action(
                 "reap_clean" + suffix,

@@ -151,11 +151,11 @@ WRITTEN = {
     ("8.4.0", "calm"): CORE | HOOKS,
     ("8.4.1", "calm"): CORE | HOOKS,
     ("9.4", "calm"): CORE | HOOKS,
-    ("15", "calm"): CORE | HOOKS | {"in_use"},
+    ("15", "calm"): CORE | HOOKS | {"in_use", "ticking"},
     ("18", "calm"): CORE | HOOKS | {"in_use", "launching_as"},
     ("reference", "calm"): CORE | DRAWS_AND_ENGAGES | {"copy_disarms"},
-    ("15", "+stray"): CORE | HOOKS | {"in_use"},
-    ("15", "+cancel"): CORE | HOOKS | {"in_use", "request", "aimed", "handle_astray"},
+    ("15", "+stray"): CORE | HOOKS | {"in_use", "ticking"},
+    ("15", "+cancel"): CORE | HOOKS | {"in_use", "ticking", "request", "aimed", "handle_astray"},
     ("reference", "+cancel"): CORE | DRAWS_AND_ENGAGES | {"copy_disarms", "request", "aimed", "handle_astray"},
 }
 """What some action writes: what a state has entries for. The reset writes every record of a slot, and of a copy."""
