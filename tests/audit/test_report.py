@@ -351,3 +351,12 @@ def test_the_whole_report_shows_in_a_browser_and_asks_for_nothing(browser, evide
     assert browser.pdf().startswith(b"%PDF-")
     assert browser.complaints == []
     assert browser.requests == [page.as_uri()]
+
+
+def test_an_installation_without_tests_does_not_say_that_there_are_none(evidence, monkeypatch):
+    monkeypatch.setattr(trace, "repository", lambda: None)
+    data = reports.gather(evidence)
+    page = reports.render(data)
+    assert "No test names it" not in page
+    assert "none names one" not in page
+    assert any("they are not in this installation" in line for line in data["not_shown"]["not_run"])
