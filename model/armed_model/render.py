@@ -239,6 +239,11 @@ class _Module:
 # --- Expressions -----------------------------------------------------------------------------------------------------
 
 
+def writer(bound: set[str]) -> _Writer:
+    """Return what writes a z3 expression as TLA+; `bound` are the names of the parameters in scope."""
+    return _Writer(set(), bound)
+
+
 @dataclass
 class _Writer:
     """Writes z3 expressions as TLA+; `bound` are the names in scope, which a quantifier must not use again."""

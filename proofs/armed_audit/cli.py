@@ -27,9 +27,9 @@ from rich.status import Status
 from rich.table import Table
 
 from armed_audit import bench as benchmarks
+from armed_audit import claims, versions
 from armed_audit import report as reports
 from armed_audit import verify as verification
-from armed_audit import versions
 from armed_conformance import exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
@@ -515,7 +515,7 @@ def export_model(
         str,
         typer.Argument(
             help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; events: what the "
-            "lines of a journal mean."
+            "lines of a journal mean; claims: C1 to C16, and what serves each."
         ),
     ],
     profile: ProfileOption = "reference",
@@ -525,12 +525,16 @@ def export_model(
     directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
-    pages = {"versions": versions.markdown, "events": events.markdown}
+    pages = {"versions": versions.markdown, "events": events.markdown, "claims": claims.markdown}
     if form in pages:
-        print(pages[form](), end="")
+        try:
+            print(pages[form](), end="")
+        except claims.Dangling as error:
+            print(f"armed: {error}", file=sys.stderr)
+            raise typer.Exit(FAILS) from None
         return
     if form != "tla":
-        _refuse(f"no form {form!r}: give tla, versions or events")
+        _refuse(f"no form {form!r}: give tla, versions, events or claims")
     system = _system(profile, environment)
     try:
         directory.mkdir(parents=True, exist_ok=True)
