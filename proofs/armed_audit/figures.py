@@ -32,13 +32,22 @@ def _shade(count: int, most: int) -> int:
 
 
 def plots(bench: Mapping[str, Any]) -> Markup:
-    """Return a plot for each topic of `armed bench --json` and unit: p10, median and p90; a target is a stroke."""
+    """Return a plot for each topic of `armed bench --json` and unit: p10, median and p90; a target is a stroke.
+
+    What was not measured is listed, with the reason.
+    """
     drawn = []
+    not_run = [f"{topic}: {why}" for topic, why in bench.get("not_run", {}).items()]
     for topic, rows in bench["topics"].items():
         measured = [row for row in rows if row.get("median") is not None]
         for unit in dict.fromkeys(row["unit"] for row in measured):
             drawn.append(_plot(topic, unit, [row for row in measured if row["unit"] == unit]))
-    return Markup(templates().get_template("plots.html").render(plots=drawn, width=WIDTH, left=LEFT, row=ROW))
+        not_run += [f"{topic}, {row['case']}, {row['who']}: {row['not_run']}" for row in rows if row.get("not_run")]
+    explored = [row for row in bench["topics"].get("explore", ()) if "seconds_tlc" in row]
+    template = templates().get_template("plots.html")
+    return Markup(
+        template.render(plots=drawn, explored=explored, not_run=not_run, width=WIDTH, left=LEFT, row=ROW)
+    )
 
 
 def _plot(topic: str, unit: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def _put_together(
         "seed": verified["seed"],
         "versions": verified["versions"],
         "commit_of_this_report": commit(),
+        "tests_are_here": trace.repository() is not None,
         "stale": stale,
         "dangling": loose,
         "verdicts": _counts(cells),

@@ -15,6 +15,8 @@ from armed_audit.bench import Ratio, Row
 from armed_audit.cli import run
 from armed_audit.figures import heat_maps, plots
 from armed_audit.verify import QUICK, Part, Verification
+from armed_model.interpret import Size
+from armed_proofs import tlc
 
 ROOT = Path(__file__).parents[2]
 TIMES = re.compile(r"<!-- times -->.*<!-- end of times -->", re.DOTALL)
@@ -112,8 +114,8 @@ def test_what_was_not_run_is_listed(evidence):
     for word in ("TLC: Java is missing", "armed mutate", "armed bench", "PostgreSQL"):
         assert word in told
     assert "reference: armed_exit_leads_to_restart" in not_shown["without_texts"]
-    refuted = {each["property"]: each["steps"] for each in not_shown["refuted"]}
-    assert refuted["armed_exit_triggers_recovery"]["18"] == 6
+    refuted = [each["steps"] for each in not_shown["refuted"] if each["property"] == "armed_exit_triggers_recovery"]
+    assert refuted == [{"18": 6}, {"no-dead-man-switch": 9}]
     assert all(each["reason"] for each in not_shown["out_of_scope"])
     assert not_shown["left_out"]
 
@@ -129,20 +131,30 @@ def test_mutants_are_told_of_where_there_are_results(evidence):
     assert not any("mutants" in each for each in data["not_shown"]["not_run"])
 
 
-def test_benchmarks_and_coverage_are_drawn(evidence, tmp_path):
+@pytest.fixture
+def bench():
     rows = [
         Row("detect", "0 MB touched", "pidfd", "ms", [1.0, 2.0, 3.0]),
         Row("detect", "0 MB touched", "armed <&>", "ms", [10.0, 20.0, 300.0], ratios=[Ratio("pidfd", 10.0, 1.15)]),
         Row("detect", "0 MB touched", "absent", "ms", not_run="not installed"),
     ]
-    machine = {"cores": 2, "kernel": "k", "python": "p", "load": 0.1}
-    bench = {"machine": machine, "topics": {"detect": [row.as_json() for row in rows], "rest": []}}
+    opinion = tlc.Opinion("18", "calm", Size(1, 1), 12_345, 12_345, 3, ("x",), (), 0.25, 3.5)
+    topics = {"detect": [row.as_json() for row in rows], "rest": [], "explore": [opinion.as_json()]}
+    machine = {"cores": 2, "kernel": "k", "python": "p", "load": 0.9}
+    return {"machine": machine, "topics": topics, "not_run": {"recover": "left out"}}
+
+
+def test_benchmarks_and_coverage_are_drawn(evidence, bench, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "bench.json").write_text(json.dumps(bench))
     page = reports.write(reports.gather(evidence, out), out).read_text()
     assert page.count("<svg") == 1
     assert "not met: 1.15" in page
+    assert "Others were using this machine" in page
+    assert "detect, 0 MB touched, absent: not installed" in page
+    assert "recover: left out" in page
+    assert "12,345" in page
     assert "armed &lt;&amp;&gt;" in page
     drawn = plots(bench)
     centres = [float(each) for each in re.findall(r'<circle cx="([\d.]+)"', drawn)]
@@ -325,7 +337,8 @@ def test_ctrl_c_is_one_line_and_leaves_the_last_report_as_it_was(evidence, monke
 
 
 @pytest.mark.needs_browser
-def test_the_whole_report_shows_in_a_browser_and_asks_for_nothing(browser, evidence, tmp_path):
+def test_the_whole_report_shows_in_a_browser_and_asks_for_nothing(browser, evidence, bench, tmp_path):
+    (evidence / "bench.json").write_text(json.dumps(bench))
     page = reports.write(reports.gather(evidence), tmp_path / "out")
     browser.open(page)
     browser.size(360)
@@ -338,3 +351,12 @@ def test_the_whole_report_shows_in_a_browser_and_asks_for_nothing(browser, evide
     assert browser.pdf().startswith(b"%PDF-")
     assert browser.complaints == []
     assert browser.requests == [page.as_uri()]
+
+
+def test_an_installation_without_tests_does_not_say_that_there_are_none(evidence, monkeypatch):
+    monkeypatch.setattr(trace, "repository", lambda: None)
+    data = reports.gather(evidence)
+    page = reports.render(data)
+    assert "No test names it" not in page
+    assert "none names one" not in page
+    assert any("they are not in this installation" in line for line in data["not_shown"]["not_run"])
