@@ -23,6 +23,7 @@ import mmap
 import os
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
@@ -95,14 +96,14 @@ def is_exiting(pid: int) -> bool:
 class Bell:
     """The futex word and how it is rung. Raises `Unsupported` or `OSError` where there can be none."""
 
-    __slots__ = ("_address", "_head", "_page", "ear")
+    __slots__ = ("_address", "_page", "_ropes", "ear")
 
     def __init__(self) -> None:
         if os.uname().machine not in _NUMBERS or sys.maxsize < 1 << 32 or "ctypes" not in sys.modules:
             raise Unsupported("it needs x86-64 or aarch64, and ctypes")
         if os.readlink("/proc/self") != str(os.getpid()):
             raise Unsupported("/proc shows the processes of another namespace")
-        self._head: Final = (ctypes.c_long * 2)()
+        self._ropes: Final = threading.local()
         self._page: Final = mmap.mmap(-1, mmap.PAGESIZE)  # shared with all children forked later
         self._address: Final = _address_of(self._page)
         # A stray write harms who writes: with another value the bell would not ring, and nobody could wait for it.
@@ -115,11 +116,19 @@ class Bell:
     def rope(self) -> Rope:
         """Return the rope for a child that the calling thread forks next: in the child that is the main thread.
 
-        Its robust list is where this thread's is; to find that out here costs the child nothing.
+        Its robust list is where this thread's is, which is found out once: in a child each page that is touched counts.
         """
-        answer = ctypes.addressof(self._head)
+        try:
+            rope: Rope = self._ropes.of_this_thread
+        except AttributeError:
+            rope = self._ropes.of_this_thread = self._find_rope()
+        return rope
+
+    def _find_rope(self) -> Rope:
+        answers = (ctypes.c_long * 2)()
+        answer = ctypes.addressof(answers)
         failed = _call("get_robust_list", 0, answer, answer + 8)
-        head = self._head[0]
+        head = answers[0]
         if failed or not head:
             return MUTE
         # struct robust_list_head: the list; how far from an entry its futex word is; list_op_pending, an entry.

@@ -65,9 +65,10 @@ class Watch:
 
     def add_file(self, file: io.FileIO) -> int:
         """Watch what is readable when something has happened, and close it as if it were a pidfd; return its number."""
-        self._files[file.fileno()] = file
-        self._epoll.register(file.fileno(), select.EPOLLIN)
-        return file.fileno()
+        number = file.fileno()
+        self._files[number] = file
+        self._epoll.register(number, select.EPOLLIN)
+        return number
 
     def wait(self, timeout: float) -> list[int]:
         """Return the pidfds of dead children, and what else is ready.
@@ -90,10 +91,25 @@ class Watch:
                 file.close()
 
     def close(self) -> None:
-        """Close all descriptors, whatever is still watched. In a child: only its own copies, the set is unharmed."""
+        """Close all descriptors, whatever is still watched."""
         for file in list(self._files.values()):
             file.close()
         self._files.clear()
+        self._epoll.close()
+
+    def close_copies(self) -> None:
+        """Close a child's own copies of all descriptors; the set is unharmed. It is not to be used there any more.
+
+        By runs of numbers, and the file objects, which stay as they are, are not touched: that would copy their pages.
+        """
+        runs: list[list[int]] = []
+        for number in sorted(self._files):
+            if runs and runs[-1][1] == number:
+                runs[-1][1] += 1
+            else:
+                runs.append([number, number + 1])
+        for run in runs:  # none is empty, which would be taken for all that there are
+            os.closerange(*run)
         self._epoll.close()
 
 

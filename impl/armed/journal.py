@@ -33,7 +33,7 @@ def as_dict(event: Event) -> dict[str, Any]:
     line: dict[str, Any] = {"event": event.kind.value, "generation": event.generation, "time": time.time()}
     if (child := event.child) is not None:
         line["child"] = {"pid": child.pid, "slot": child.slot, "kind": child.kind.value}
-        if child.slot and not event.is_end:
+        if child.slot and event.kind.value == "started":
             line["child"]["clean_word"] = hex(child._token)
         if child.outcome is not None and event.is_end:
             line["child"] |= {

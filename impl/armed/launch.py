@@ -7,14 +7,13 @@ Source: PostgreSQL's fork_process, InitPostmasterChild and proc_exit; claim C13.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # what signal.py wraps, which makes enum members of its answers
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from armed.early import MUTE, Rope
 from armed.engagement import UNINTERRUPTED, Engager, WithoutSlot
@@ -24,8 +23,7 @@ from armed.registry import CANCEL_SIGNAL
 __all__ = ["Launch", "flush_standard_streams", "run_child", "signals_blocked"]
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """All that a child needs to know."""
 
     target: Callable[..., object]
@@ -37,7 +35,6 @@ class Launch:
     mask: Set[int]  # the supervisor's signal mask before the fork
     prelude: Callable[[], object] | None  # called when all is ready, but before the exit path stands
     # What a child that is spawned has not, or has found by itself.
-    word: memoryview | None = None
     lifeline: Lifeline | None = None
     watch: Watch | None = None
     rope: Rope | None = None
@@ -45,26 +42,25 @@ class Launch:
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[Set[int]]:
-    """Keep the handlers of signals, which may raise, out of a few lines; give the mask that will be restored.
-
-    Standard signals only: Python makes an enum member of each one blocked, which for all 64 would cost 50 us.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    """Keep the handlers of signals, which may raise, out of a few lines; give the mask that will be restored."""
+    before: Set[int] = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))  # runs the handlers of what came until now
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, range(1, 32))  # runs the handlers of what came until now
         yield before
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # and of what came since
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)  # and of what came since
 
 
 def flush_standard_streams() -> None:
     """Flush standard output and error: before a fork, or both processes would write what they hold."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - and no code of contextlib: this is done at every start
             stream.flush()
+        except Exception:
+            pass
 
 
-def run_child(launch: Launch) -> NoReturn:
+def run_child(launch: Launch, word: memoryview) -> NoReturn:
     """Be the child from the fork to the exit, with signals blocked at first. Whatever happens, this does not return.
 
     The status is 0 if the target returns, that of its `SystemExit` as in a Python program, else 1. The supervisor's
@@ -74,7 +70,7 @@ def run_child(launch: Launch) -> NoReturn:
     try:
         try:
             try:
-                status = _be_child(launch)
+                status = _be_child(launch, word)
             finally:
                 os._exit(status)
         finally:  # an exception of a signal handler, on the very last step: a child must not become a second supervisor
@@ -83,15 +79,14 @@ def run_child(launch: Launch) -> NoReturn:
         os._exit(status)
 
 
-def _be_child(launch: Launch) -> int:
+def _be_child(launch: Launch, word: memoryview) -> int:
     try:
         if launch.lifeline is not None:
             launch.lifeline.hold()  # its write end was closed by the hook on fork
         if launch.watch is not None:
-            launch.watch.close()
-        assert launch.word is not None
+            launch.watch.close_copies()
         me = Engager if launch.slot else WithoutSlot
-        engager = me(launch.slot, launch.generation, launch.word, launch.token, launch.rope or MUTE)
+        engager = me(launch.slot, launch.generation, word, launch.token, launch.rope or MUTE)
         _settle_signals(engager, launch.mask)
         if launch.prelude is not None:
             launch.prelude()
@@ -103,18 +98,19 @@ def _be_child(launch: Launch) -> int:
 
 def _settle_signals(engager: Engager, mask: Set[int]) -> None:
     """Give the signals that the supervisor uses their meaning in a child; then let them in."""
-    signal.signal(signal.SIGTERM, engager.on_stop_signal)
+    _signal.signal(_signal.SIGTERM, engager.on_stop_signal)
     # Who has no use for a cancel request ends by it, in the orderly way; its default action would be a crash. It cannot
     # come before: signals are blocked until the last line, and a target may put a handler of its own in the place.
-    signal.signal(CANCEL_SIGNAL, engager.on_stop_signal)
+    _signal.signal(CANCEL_SIGNAL, engager.on_stop_signal)
     # Ctrl-C comes to the whole process group. KeyboardInterrupt would fall into a take or a give-back, and who ignores
     # SIGINT makes the programs that it runs ignore it, too. If the supervisor does, its terminal is somebody else's.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, engager.on_stop_signal)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell that started the supervisor in the background ignores it
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)  # the descriptor is the supervisor's
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, CANCEL_SIGNAL})
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, engager.on_stop_signal)
+    _signal.signal(_signal.SIGQUIT, _signal.SIG_DFL)  # a shell that started the supervisor in the background ignores it
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    _signal.set_wakeup_fd(-1)  # the descriptor is the supervisor's
+    let_in = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT, CANCEL_SIGNAL}
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask - let_in)
 
 
 def _live(engager: Engager, launch: Launch) -> int:
@@ -197,7 +193,8 @@ def _forget_inherited_multiprocessing() -> None:
         if (util := sys.modules.get("multiprocessing.util")) is not None:
             util._finalizer_registry.clear()
             sys.modules["multiprocessing.process"].__dict__["_children"] = set()
-            util._run_after_forkers()
+            if util._afterfork_registry:
+                util._run_after_forkers()
 
 
 # On the exit path stop signals are only noted: the child is leaving.

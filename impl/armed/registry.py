@@ -22,7 +22,6 @@ Source: PostgreSQL's ShmemBackendArray and processCancelRequest; the model's `_c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import io
 import mmap
@@ -30,6 +29,7 @@ import operator
 import os
 import signal
 import struct
+from hashlib import blake2s
 from typing import Any, Final
 
 from armed.errors import Closed
@@ -194,7 +194,7 @@ def cancel(registry: Registry, pid: int, key: bytes) -> bool:
 
 
 def _digest(pid: int, key: bytes) -> bytes:
-    return hashlib.blake2s(pid.to_bytes(WORD, "little") + key, digest_size=2 * WORD).digest()
+    return blake2s(pid.to_bytes(WORD, "little") + key, digest_size=2 * WORD).digest()
 
 
 def _is_sealed(descriptor: int) -> bool:

@@ -17,7 +17,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Set
-from dataclasses import replace
 from multiprocessing import context, popen_spawn_posix, process, reduction, resource_tracker, util
 from multiprocessing import spawn as of_multiprocessing
 from pathlib import Path
@@ -53,8 +52,10 @@ class _Passing:
 def spawning(launch: Launch, table: SlotTable, lifeline: Lifeline) -> Iterator[Callable[[], int]]:
     """Give a function that starts the child and returns its pid, by one call of C code.
 
-    `launch` is told without its word: the child maps the table itself. Raises `TypeError` for what cannot be pickled.
+    `launch` is told without what only a fork inherits: the child maps the table itself. Raises `TypeError` for what
+    cannot be pickled.
     """
+    launch = launch._replace(lifeline=None, watch=None, rope=None)
     opened: list[io.FileIO] = []
     try:
         opened.extend(map(io.FileIO, map(os.memfd_create, ("armed-launch",)), ("r+",)))
@@ -109,16 +110,16 @@ def be_spawned(payload: int, life: int) -> NoReturn:
     try:
         hold_lifeline(life)
         os.close(life)
-        launch = _receive(payload)
+        launch, word = _receive(payload)
     except BaseException:
         with contextlib.suppress(BaseException):
             traceback.print_exc()
             sys.stderr.flush()
         os._exit(1)
-    run_child(launch)
+    run_child(launch, word)
 
 
-def _receive(payload: int) -> Launch:
+def _receive(payload: int) -> tuple[Launch, memoryview]:
     process.current_process()._inheriting = True  # type: ignore[attr-defined]
     try:
         with open(payload, "rb") as file:
@@ -129,4 +130,4 @@ def _receive(payload: int) -> Launch:
     finally:
         del process.current_process()._inheriting  # type: ignore[attr-defined]
     word = attach(table, launch.slot) if table is not None else memoryview(bytearray(8)).cast("Q")
-    return replace(launch, word=word)
+    return launch, word

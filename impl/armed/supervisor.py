@@ -12,6 +12,7 @@ Source: PostgreSQL's postmaster.c (PostmasterMain, CleanupBackend, HandleChildCr
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # as in launch.py
 import contextlib
 import enum
 import inspect
@@ -22,7 +23,6 @@ import os
 import re
 import reprlib
 import select
-import signal
 import sys
 import time
 import warnings
@@ -145,13 +145,15 @@ class EventKind(enum.Enum):
 
     With a startup child, reset, startup, exited, running; or crashed, and the recovery begins anew.
 
-    With early warning it begins while the child that crashed is still dying, and the others may be gone before it. Its
-    events, in this order all the same, are told when that child is reaped: then its outcome is known.
+    With early warning it begins while the child that crashed is still dying, and the others may be gone before it. A
+    call that returns in that time tells of it: noticed. The events of the recovery, in this order all the same, are
+    told when that child is reaped: then its outcome is known.
     """
 
     STARTED = "started"
     STARTUP = "startup"  # a startup child was started
     EXITED = "exited"  # decided clean
+    NOTICED = "noticed"  # an armed child is dying, and the others are being stopped: crashed follows when it is dead
     CRASHED = "crashed"  # the death that started a recovery, or that spoilt an orderly close
     STOPPING = "stopping"  # whoever is left is made to end
     LOST = "lost"  # decided a crash when the others were being stopped already
@@ -176,6 +178,9 @@ class Event:
     kind: EventKind
     generation: int
     child: Child | None = None
+
+    def __hash__(self) -> int:
+        return id(self.child)
 
     @property
     def is_end(self) -> bool:
@@ -283,6 +288,7 @@ class Supervisor:
         self._is_closing = False
         self._crashed_while_closing = False
         self._user: dict[str, tuple[int]] = {}  # the thread that is in one of the methods
+        self._checked: object = None  # the target that was started last
         self._close_asked: float | None = None  # seconds that a close has, which a signal handler called at a bad time
         self._told: dict[Event, None] = {}  # of the events not returned yet: those counted, logged and written already
         with contextlib.ExitStack() as undo:
@@ -506,10 +512,12 @@ class Supervisor:
     ) -> Child:
         if not callable(target):
             raise TypeError(f"a target is called with (me, shared, *args), this is a {type(target).__qualname__}")
-        _refuse_deferred("target", target, "call asyncio.run() or the loop inside it")
+        if target is not self._checked:
+            _refuse_deferred("target", target, "call asyncio.run() or the loop inside it")
+            self._checked = target
         with self._one_thread():
-            self._require_open()
             if self._mode is not Mode.RUNNING or self._is_closing:
+                self._require_open()
                 if self._may_refuse_in_recovery():
                     return self._refuse(args)
                 what = "closing" if self._is_closing else self._mode.value
@@ -520,7 +528,8 @@ class Supervisor:
                 if self._dead_end is None:
                     raise
                 child = self._refuse(args)
-            self._close_if_asked()
+            if self._close_asked is not None:
+                self._close_if_asked()
             return child
 
     def _refuse(self, args: tuple[object, ...]) -> Child:
@@ -561,8 +570,9 @@ class Supervisor:
                 start.slot, start.token = generation.slots.assign()
             slot, token = start.slot, start.token
             launch = Launch(
-                start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude
-            )
+                start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude,
+                self._lifeline, self._watch, rope,
+            )  # fmt: skip
             # One call of C code starts a process and records the answer.
             if self._spawning is not None:
                 with self._spawning(launch, generation.slots, self._lifeline) as spawn:
@@ -571,8 +581,7 @@ class Supervisor:
                 start.pids.extend(itertools.starmap(os.fork, ((),)))
             if start.pids[0] == 0:
                 # Who has no slot has a word and a token that nobody looks at.
-                word = generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q")
-                run_child(replace(launch, word=word, lifeline=self._lifeline, watch=self._watch, rope=rope))
+                run_child(launch, generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q"))
             key = draw_key(slot) if slot else b""
             start.child = child = Child(
                 start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
@@ -738,6 +747,8 @@ class Supervisor:
             self._blame(child)
         else:
             self._note(EventKind.LOST, child)
+        if child._last_word is not None:
+            self._events.pop(Event(EventKind.NOTICED, child.generation, child), None)  # no news any more
         if child.restarts is not None:
             self._again.pop(child.restarts, None)  # it was begun anew, though an exception came before this was noted
         if outcome.lost and child._target is not None:
@@ -750,6 +761,8 @@ class Supervisor:
         crashed = Event(EventKind.CRASHED, child.generation, child)
         if crashed not in self._events:
             self._crashed_while_closing = self._is_closing  # and not what it is when the child is reaped
+            if child._last_word is not None and child._end is None:
+                self._note(EventKind.NOTICED, child)
             self._note(crashed.kind, child)
         if self._deadlines.kill_at == math.inf:
             self._deadlines = replace(self._deadlines, stop_at=-math.inf)  # so it is due, if an exception interrupts it
@@ -1012,7 +1025,7 @@ def _require_linux() -> None:
 
 
 def _require_exit_statuses() -> None:
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
         raise Unsupported(
             "SIGCHLD is ignored, so that the kernel throws exit statuses away: "
             "call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"

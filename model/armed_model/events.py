@@ -113,6 +113,8 @@ class Meaning:
     """Whether somebody has a limited time from here on."""
     spends_patience: bool = False
     """Whether that time is over: it can be only once."""
+    is_a_notice: bool = False
+    """Whether it is of a child that is there, and whose end, a crash, must be told later."""
     next_generation: bool = False
     """Whether the line has the number of the generation that begins."""
 
@@ -141,6 +143,13 @@ EVENTS = (
         "The same, of a child without a slot.",
         (("reap_clean_without_a_slot",), ("reap_book_keeping_without_a_slot",)),
         decision=CLEAN,
+    ),
+    Meaning(
+        "noticed",
+        ("worker",),
+        "It begins to die, armed: the others are stopped. `crashed` follows.",
+        ((),),
+        is_a_notice=True,
     ),
     Meaning(
         "crashed",

@@ -74,11 +74,20 @@ class InAnotherProcess(enum.Enum):
     TOKEN_IS_WIPED = "the child's token is wiped in a fork, and nothing is done without it"
 
 
-class Cancel(enum.Enum):
-    """How a cancel request is delivered once its pid and key have matched an entry of the registry."""
+class CrashAfterReset(enum.Enum):
+    """What follows when a child that crashed between the reset and service is reaped."""
 
-    BY_PID = "by the pid"
-    BY_HANDLE = "by a handle on the process, opened before the entry is read again"
+    BOOKED = "nothing: it is book-keeping"
+    ON_THE_CLOCK = "a clock runs; where the new generation is not ready when it is over, recovery starts anew"
+    DECIDED = "recovery starts anew"
+
+
+class Cancel(enum.Enum):
+    """Where a cancel request's pid and key are looked for, and how it is delivered once they have matched an entry."""
+
+    BY_PID_OF_A_COPY = "in the registry as it was when the serving process was forked; by the pid"
+    BY_PID = "in the registry; by the pid"
+    BY_HANDLE = "in the registry; by a handle on the process, opened before the entry is read again"
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,7 @@ class Profile:
     """Whether clients get one while the others are being stopped, too; else only where no slot is free."""
     kills_stuck: bool
     """Whether SIGKILL follows for a child that the first signal did not end."""
-    recovers_again: bool
-    """Whether a crash between the reset and service starts recovery anew; else it is book-keeping."""
+    crash_after_reset: CrashAfterReset
     early_notice: bool
     """Whether an armed child's death may be known before the child can be reaped."""
     in_another_process: InAnotherProcess
@@ -131,10 +139,10 @@ V8_4_0 = Profile(
     auxiliaries_while_running=True,
     dead_ends_in_recovery=True,
     kills_stuck=False,
-    recovers_again=False,
+    crash_after_reset=CrashAfterReset.BOOKED,
     early_notice=False,
     in_another_process=InAnotherProcess.NOTHING,
-    cancel=Cancel.BY_PID,
+    cancel=Cancel.BY_PID_OF_A_COPY,
 )
 
 V8_4_1 = replace(
@@ -158,9 +166,10 @@ V15 = replace(
     V9_4,
     name="15",
     sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197); in crash "
-    "recovery checkpointer and bgwriter run, too (7ff23c6d277d).",
+    "recovery checkpointer and bgwriter run, too (7ff23c6d277d), and one that crashes before redo starts a clock.",
     allocation=Allocation.PRIVATE,
     auxiliaries_while_starting=True,
+    crash_after_reset=CrashAfterReset.ON_THE_CLOCK,
     in_another_process=InAnotherProcess.GIVE_CHECKS_PID,
 )
 
@@ -168,10 +177,13 @@ V18 = replace(
     V15,
     name="18",
     sentence="Arm before take, each with its own hook (2bbc261ddbdf); auxiliary children have slots, whose release "
-    "nobody looks at, and assignment tests the shared flag again (a78af0427015).",
+    "nobody looks at, and assignment tests the shared flag again (a78af0427015); a crash before redo starts no clock; "
+    "cancel requests are looked for in shared memory, not in a copy made by fork.",
     start=(Step.ARM, Step.HOOK_DISARM, Step.TAKE, Step.HOOK_GIVE),
     allocation=Allocation.PRIVATE_THEN_SHARED,
     with_a_slot=(Kind.BACKEND, Kind.WALSENDER, Kind.AUXILIARY),
+    crash_after_reset=CrashAfterReset.BOOKED,
+    cancel=Cancel.BY_PID,
 )
 
 REFERENCE = Profile(
@@ -188,7 +200,7 @@ REFERENCE = Profile(
     auxiliaries_while_running=False,
     dead_ends_in_recovery=True,
     kills_stuck=True,
-    recovers_again=True,
+    crash_after_reset=CrashAfterReset.DECIDED,
     early_notice=True,
     in_another_process=InAnotherProcess.TOKEN_IS_WIPED,
     cancel=Cancel.BY_HANDLE,

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
-from armed_model.profiles import REFERENCE, Allocation, Cancel, CleanWord, InAnotherProcess, Kind, Profile, Step
+from armed_model.profiles import (
+    REFERENCE,
+    Allocation,
+    Cancel,
+    CleanWord,
+    CrashAfterReset,
+    InAnotherProcess,
+    Kind,
+    Profile,
+    Step,
+)
 from armed_model.system import (
     ACTIVE,
     CHILD,
@@ -65,6 +75,7 @@ from armed_model.system import (
     start_up_phases,
     status,
     status_is_clean,
+    ticking,
     to_disarm,
     to_give,
     token,
@@ -241,6 +252,7 @@ def properties(
 
 def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
     slot_is_clean = flag[slot_of[c]] == clean_word(profile, slot_of[c])
+    clock_is_over = both(mode == Mode.STARTING, ticking)
     return (
         Property(
             "armed_exit_triggers_recovery",
@@ -298,11 +310,14 @@ def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, .
         ),
         Property(
             "recovery_starts_only_for_a_crash",
-            "Recovery starts, early or not, only for a dead child, the one reaped where one is, whose status is not "
-            "clean for its kind or whose slot does not hold its clean value.",
+            "Recovery starts, early or not, and the clock that may start it later, only for a dead child, the one "
+            "reaped where one is, whose status is not clean for its kind or whose slot does not hold its clean value.",
             Claim.STEP,
             over=(),
-            premise=both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING),
+            premise=either(
+                both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, negate(clock_is_over)),
+                both(negate(ticking), after(ticking)),
+            ),
             conclusion=exists(
                 c,
                 both(
@@ -444,6 +459,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         "failure ends the server"
     )
     prepared = [] if profile.auxiliaries_while_running else [negate(exists_c)]
+    minded = profile.crash_after_reset is not CrashAfterReset.BOOKED
     refused = both(mode == Mode.STOPPING, after(kind[c]) == Kind.DEAD_END)
     prepares = both(mode == Mode.STARTING, after(kind[c]) == Kind.AUXILIARY)
     in_recovery = [
@@ -486,8 +502,8 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "reset_is_fresh",
-            "After the reset every slot is unused, nobody has one, nothing is held, and nothing is owed, whatever was "
-            "written to the flags.",
+            "After the reset every slot is unused, nobody has one, nothing is held, nothing is owed, and no clock "
+            "runs, whatever was written to the flags.",
             Claim.STEP,
             over=(c, s),
             premise=is_reset,
@@ -499,6 +515,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 negate(after(holds[c])),
                 negate(after(owed)),
                 negate(after(torn)),
+                negate(after(ticking)),
                 after(launching) == no_slot,
             ),
             cites=("C4", "C5"),
@@ -553,9 +570,9 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
         ),
         Property(
             "recovery_goes_in_order",
-            "Recovery goes from stopping to draining, resetting, starting and service, in this order, or back to "
-            "stopping, or to an end; and where preparing the new generation is a child's task, it serves only when "
-            "that child has ended.",
+            "Recovery goes from stopping to draining, resetting, starting and service, in this order, or to an end, or "
+            "from starting back to stopping, where a crash after the reset may do that; and where preparing the new "
+            "generation is a child's task, it serves only when that child has ended.",
             Claim.STEP,
             over=(c,),
             premise=after(mode) != mode,
@@ -568,7 +585,7 @@ def _about_recovery(profile: Profile, counts: list[Term]) -> tuple[Property, ...
                 ),
                 both(mode == Mode.DRAINING, after(mode) == Mode.RESETTING, negate(exists_c)),
                 both(mode == Mode.RESETTING, after(mode) == Mode.STARTING, shutdown == Shutdown.NONE),
-                both(mode == Mode.STARTING, after(mode) == Mode.STOPPING),
+                *([both(mode == Mode.STARTING, after(mode) == Mode.STOPPING)] if minded else []),
                 both(mode == Mode.STARTING, after(mode) == Mode.RUNNING, *prepared),
                 both(after(mode) == Mode.STOPPED, negate(exists_c), mode != Mode.DEAD, after(launching) == no_slot),
                 both(after(mode) == Mode.DEAD, negate(one_of(mode, Mode.STOPPED, Mode.DEAD))),
@@ -597,7 +614,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
     prepares = Kind.AUXILIARY in profile.with_a_slot and profile.auxiliaries_while_starting
     searches = [Mode.RUNNING, *([Mode.STARTING] if prepares else [])]
     by_handle: list[Term] = []
-    if profile.cancel is Cancel.BY_PID:
+    if profile.cancel is not Cancel.BY_HANDLE:
         signalled = both(request == Request.MATCHED, after(request) == Request.NONE)
         the_right_one = either(phase[aimed] == Phase.NONE, negate(entry_gone))
     else:
@@ -853,18 +870,20 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "a_request_goes_in_order",
-            "A cancel request matches a registered child, one at a time; where it is delivered by a handle, that is "
-            "opened on whoever has the pid then, and confirmed while the entry is there; else it is forgotten.",
+            "A cancel request matches a registered child, or one that was registered when the copy was made in which "
+            "it is looked for, one at a time; where it is delivered by a handle, that is opened on whoever has the pid "
+            "then, and confirmed while the entry is there; else it is forgotten.",
             Claim.STEP,
             over=(c,),
             premise=either(after(request) != request, both(after(aimed) == c, aimed != c)),
             conclusion=either(
                 both(
                     request == Request.NONE,
-                    after(request) == Request.MATCHED,
+                    one_of(after(request), Request.CONNECTED, Request.MATCHED),
                     implies(after(aimed) == c, both(exists_c, slot_of[c] != no_slot)),
                     after(aimed) != nobody,
                 ),
+                both(request == Request.CONNECTED, after(request) == Request.MATCHED, unchanged(aimed)),
                 *by_handle,
                 both(
                     signalled,
@@ -878,12 +897,14 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
         ),
         Property(
             "a_reaped_child_has_no_entry",
-            "When a child is reaped whose entry a request has matched, its entry is recorded to be gone, and a handle "
-            "on it to be stale.",
+            "When a child is reaped whose entry a request names, its entry is recorded to be gone, and a handle on it "
+            "to be stale.",
             Claim.STEP,
             over=(c,),
             premise=both(is_reaped, aimed == c),
-            conclusion=both(after(entry_gone), implies(request != Request.MATCHED, after(handle_gone))),
+            conclusion=both(
+                after(entry_gone), implies(one_of(request, Request.OPENED, Request.CONFIRMED), after(handle_gone))
+            ),
             cites=("C11",),
             environment="+cancel",
             of_the_model=True,
@@ -894,7 +915,9 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             Claim.ALWAYS,
             over=(),
             premise=request != Request.NONE,
-            conclusion=either(request == Request.MATCHED, handle_gone, phase[aimed] != Phase.NONE),
+            conclusion=either(
+                one_of(request, Request.CONNECTED, Request.MATCHED), handle_gone, phase[aimed] != Phase.NONE
+            ),
             cites=("C11",),
             environment="+cancel",
             of_the_model=True,
@@ -1155,6 +1178,9 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
 
     Of an environment those that only it adds.
     """
+    if environment == "+cancel" and profile.cancel is Cancel.BY_PID_OF_A_COPY:
+        late = both(request == Request.CONNECTED, after(request) == Request.MATCHED, entry_gone)
+        return {"a cancel request matches a child that was reaped before": late}
     if environment == "+cancel" and profile.cancel is Cancel.BY_HANDLE:
         over = after(request) == Request.NONE
         return {
@@ -1188,6 +1214,10 @@ def sometimes_a_step(profile: Profile, environment: str = "calm") -> dict[str, T
     if profile.dead_ends_in_recovery:
         every["a client is told no while the others are stopped"] = both(
             mode == Mode.STOPPING, phase[c] == Phase.NONE, after(kind[c]) == Kind.DEAD_END
+        )
+    if profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK:
+        every["a clock ends start-up"] = both(
+            mode == Mode.STARTING, after(mode) == Mode.STOPPING, unchanged(phase)
         )
     if profile.early_notice:
         every["a death is noticed early"] = both(mode != Mode.STOPPING, after(mode) == Mode.STOPPING, unchanged(phase))
@@ -1245,7 +1275,7 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
             ("only_dead_ends_left", "all_gone", "reset", "stop"),
             "the supervisor does what is due when nobody is left",
         ),
-        "started": "preparing a generation ends (PostgreSQL: the start-up process does)",
+        "started": "preparing a generation ends (PostgreSQL: the start-up process does, or a clock ends it)",
     }
     return (
         LeadsTo(

@@ -20,6 +20,7 @@ from armed_model.profiles import (
     Allocation,
     Cancel,
     CleanWord,
+    CrashAfterReset,
     Decision,
     InAnotherProcess,
     Kind,
@@ -106,8 +107,10 @@ class Request(enum.Enum):
     """How far a cancel request has come."""
 
     NONE = "none"
+    CONNECTED = "connected"
+    """The process that serves it has been forked, with a copy of the registry."""
     MATCHED = "matched"
-    """Its pid and key are those of an entry of the registry."""
+    """Its pid and key are those of an entry of the registry, or of the copy."""
     OPENED = "opened"
     """There is a handle on the process that has the pid."""
     CONFIRMED = "confirmed"
@@ -144,6 +147,7 @@ _scalar, _array = variables.scalar, variables.array
 mode = _scalar("mode", MODE, Mode.RUNNING, "what the supervisor is doing")
 shutdown = _scalar("shutdown", SHUTDOWN, Shutdown.NONE, "what kind of shutdown was asked for")
 launching = _scalar("launching", SLOT, no_slot, "the slot assigned to a child that is not forked yet")
+ticking = _scalar("ticking", BOOL, False, "since the reset a crash was booked that gives start-up a limit")
 launching_as = _scalar("launching_as", KIND, Kind.BACKEND, "the kind of that child")
 
 flag = _array("flag", SLOT, WORD, UNUSED, "the shared word of the slot: written without a lock, read at release")
@@ -176,8 +180,8 @@ copy_gives = _scalar("copy_gives", BOOL, False, "the grandchild has a give-back 
 copy_disarms = _scalar("copy_disarms", BOOL, False, "the grandchild has a disarm that it inherited")
 
 request = _scalar("request", REQUEST, Request.NONE, "how far the cancel request has come")
-aimed = _scalar("aimed", CHILD, nobody, "the pid that it matched")
-entry_gone = _scalar("entry_gone", BOOL, False, "the entry that it matched has been removed since")
+aimed = _scalar("aimed", CHILD, nobody, "the child whose pid and key it names")
+entry_gone = _scalar("entry_gone", BOOL, False, "that child's entry has been removed since")
 handle_astray = _scalar("handle_astray", BOOL, False, "the handle is on a later process with the same pid", ghost=True)
 handle_gone = _scalar("handle_gone", BOOL, False, "the process that the handle is on has been reaped", ghost=True)
 
@@ -255,7 +259,8 @@ def decided_clean(profile: Profile) -> Term:
 
 def is_decided(profile: Profile) -> Term:
     """Return whether deaths are decided now; else they are book-keeping."""
-    return one_of(mode, Mode.RUNNING, *([Mode.STARTING] if profile.recovers_again else []))
+    at_once = profile.crash_after_reset is CrashAfterReset.DECIDED
+    return one_of(mode, Mode.RUNNING, *([Mode.STARTING] if at_once else []))
 
 
 def children_are_ended(profile: Profile) -> Term:
@@ -785,6 +790,11 @@ def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
             slot_is_looked_at.because("in an immediate shutdown deaths are book-keeping"),
         )
         forget = _forget_child(profile, has_a_slot, backends_alone)
+        starts_the_clock = (
+            [ticking.becomes(either(ticking, both(mode == Mode.STARTING, negate(is_clean))))]
+            if profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
+            else []
+        )
         reaped += [
             _action(
                 "reap_clean" + suffix,
@@ -816,7 +826,7 @@ def _reaping(profile: Profile, backends_alone: bool) -> tuple[Action, ...]:
                         "recovery, or the end, is on"
                     ),
                 ),
-                effect=forget,
+                effect=(*forget, *starts_the_clock),
                 cites=("C5",),
             ),
         ]
@@ -847,6 +857,7 @@ def _notice(profile: Profile) -> Action:
 
 def _recovery(profile: Profile) -> tuple[Action, ...]:
     ends_others = children_are_ended(profile)
+    has_a_clock = profile.crash_after_reset is CrashAfterReset.ON_THE_CLOCK
     supervisor_lives = (mode != Mode.DEAD).because("the supervisor lives")
     preparing_is_over = (
         []
@@ -921,9 +932,10 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             by=SUPERVISOR,
             of=(),
             guard=((mode == Mode.STARTING).because("memory is new"), _idle, *preparing_is_over),
-            effect=(mode.becomes(Mode.RUNNING),),
+            effect=(mode.becomes(Mode.RUNNING), *([ticking.becomes(False)] if has_a_clock else [])),
             cites=("C5",),
         ),
+        *([_clock_runs_out()] if has_a_clock else []),
         _action(
             "startup_fails",
             "The new generation cannot be made: the supervisor stops, with no child left.",
@@ -936,6 +948,23 @@ def _recovery(profile: Profile) -> tuple[Action, ...]:
             ),
             effect=(mode.becomes(Mode.STOPPED),),
         ),
+    )
+
+
+def _clock_runs_out() -> Action:
+    return _action(
+        "clock_runs_out",
+        "The clock that a crash has started is over, and the new generation is not ready: recovery starts anew.",
+        by=SUPERVISOR,
+        of=(),
+        guard=(
+            (mode == Mode.STARTING).because("memory is new"),
+            _idle,
+            ticking.because("a crash was booked since the reset"),
+            (shutdown != Shutdown.IMMEDIATE).because("in an immediate shutdown everybody is ended anyway"),
+        ),
+        effect=(mode.becomes(Mode.STOPPING), ticking.becomes(False)),
+        cites=("C5",),
     )
 
 
@@ -1138,23 +1167,47 @@ def _cancelling(profile: Profile) -> tuple[Action, ...]:
         handle_astray.becomes(False),
         handle_gone.becomes(False),
     )
+    is_registered = (
+        (request == Request.NONE).because("one at a time"),
+        (phase[c] != Phase.NONE).because("the entry is there until the child is reaped (18: or clears it)"),
+        has_slot.because("who has no slot has no entry"),
+    )
     matches = _action(
         "cancel_matches",
         "A cancel request's pid and key are those of an entry of the registry.",
         by=ENVIRONMENT,
         of=(c,),
-        guard=(
-            (request == Request.NONE).because("one at a time"),
-            (phase[c] != Phase.NONE).because("the entry is there until the child is reaped (18: or clears it)"),
-            has_slot.because("who has no slot has no entry"),
-        ),
+        guard=is_registered,
         effect=(request.becomes(Request.MATCHED), aimed.becomes(c)),
         cites=("C11",),
     )
+    has_matched = ((request == Request.MATCHED).because("an entry has matched"),)
+    signals = _action("cancel_signals", "Whoever has the pid is signalled.", ENVIRONMENT, (), has_matched, over)
     match profile.cancel:
+        case Cancel.BY_PID_OF_A_COPY:
+            return (
+                _action(
+                    "cancel_connects",
+                    "A cancel request's connection is made: who serves it is forked, with a copy of the registry.",
+                    by=ENVIRONMENT,
+                    of=(c,),
+                    guard=is_registered,
+                    effect=(request.becomes(Request.CONNECTED), aimed.becomes(c)),
+                    cites=("C11",),
+                ),
+                _action(
+                    "cancel_matches",
+                    "Its pid and key come, and are those of an entry of the copy, whoever has the pid now.",
+                    by=ENVIRONMENT,
+                    of=(),
+                    guard=((request == Request.CONNECTED).because("the copy is as old as the connection"),),
+                    effect=(request.becomes(Request.MATCHED),),
+                    cites=("C11",),
+                ),
+                signals,
+            )
         case Cancel.BY_PID:
-            guard = ((request == Request.MATCHED).because("an entry has matched"),)
-            return matches, _action("cancel_signals", "Whoever has the pid is signalled.", ENVIRONMENT, (), guard, over)
+            return matches, signals
         case Cancel.BY_HANDLE:
             gone = either(
                 both(request == Request.MATCHED, phase[aimed] == Phase.NONE),

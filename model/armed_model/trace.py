@@ -54,6 +54,7 @@ from armed_model.system import (
 ENVIRONMENTS = ("calm", "+stray")
 """In which environments a journal is looked at: in calm a foreign word is not explained."""
 
+_NOTICES = tuple(meaning.event for meaning in EVENTS if meaning.is_a_notice)
 _ENDS = tuple(dict.fromkeys(meaning.event for meaning in EVENTS if meaning.decision))
 _OF_A_CHILD = {meaning.event for meaning in EVENTS if meaning.of}
 _ALL_ONES = (1 << 64) - 1
@@ -203,11 +204,12 @@ def parse(text: str) -> Line:
         raise Unreadable(f"child: {'it must be an object' if 'child' in given else 'it is missing'}")
     _require(child, OF_A_CHILD, "child.")
     is_end, is_worker = event in _ENDS, child["kind"] == "worker"
+    begins = is_worker and not is_end and event not in _NOTICES
     if (child["slot"] > 0) is not is_worker:
         raise Unreadable(f"child.slot: {child['slot']} is none of a {child['kind']} child: only workers have slots")
     if is_end:
         _require(child, OF_AN_END, "child.")
-    elif is_worker:
+    elif begins:
         _require(child, OF_A_WORKERS_START, "child.")
     if is_end and not is_worker and child["slot_word"] != "0x0":
         raise Unreadable("child.slot_word: where there is no slot it is 0x0")
@@ -217,7 +219,7 @@ def parse(text: str) -> Line:
         child["pid"],
         child["kind"],
         child["slot"],
-        int(child["clean_word"], 16) if is_worker and not is_end else None,
+        int(child["clean_word"], 16) if begins else None,
         child["decision"] if is_end else "",
         child["status"] if is_end else 0,
         int(child["slot_word"], 16) if is_end else 0,
@@ -449,6 +451,7 @@ class Follower:
         self._slot_numbers: dict[int, int] = {}  # by what the journal calls them
         self._free_children = list(range(1, self._model.size.children + 1))
         self._free_slots = list(range(1, self._model.size.slots + 1))
+        self._noticed: set[int] = set()  # by pid
         self._owed = ""
         self._has_patience = False
         self._drawn: set[int] = set()
@@ -481,7 +484,7 @@ class Follower:
                 except NoBehaviour:
                     continue
                 yield f"{meaning.event}: {meaning.sentence}"
-            elif not meaning.decision:
+            elif not meaning.decision and not meaning.is_a_notice:
                 yield from self._startable(meaning)
         shown = list(self._children.values())[:_SHOWN]
         for child in shown:
@@ -495,7 +498,7 @@ class Follower:
         if not line.pid:
             return None
         known = self._children.get(line.pid)
-        if not line.decision:
+        if not line.decision and line.event not in _NOTICES:
             if known is not None:
                 raise NoBehaviour(f"{line.event}: child {line.pid} is there already, and has not been reaped")
             if line.slot > self.opened.slots:
@@ -568,6 +571,9 @@ class Follower:
             raise NoBehaviour("nobody's time can be over")
         if meaning.decision and line.decision != meaning.decision:
             raise NoBehaviour(f"it is of a child that is decided {meaning.decision}, not {line.decision}")
+        is_noticed = child is not None and line.pid in self._noticed
+        if is_noticed and (meaning.is_a_notice or meaning.decision != CRASH):
+            raise NoBehaviour("it was told already that the child begins to die armed")
         after: set[State] = set()
         reasons: list[Callable[[], str]] = []
         for state in self._states:
@@ -622,6 +628,9 @@ class Follower:
         self._has_patience = meaning.gives_patience or (self._has_patience and not meaning.spends_patience)
         if child is None:
             return
+        if meaning.is_a_notice:
+            self._noticed.add(line.pid)
+            return
         if not meaning.decision:
             self._children[line.pid] = child
             heapq.heappop(self._free_children)
@@ -632,6 +641,7 @@ class Follower:
             return
         self.foreign += self._word(line, child) in (EMPTY, FOREIGN)
         del self._children[line.pid]
+        self._noticed.discard(line.pid)
         heapq.heappush(self._free_children, child.number)
         if child.slot:
             heapq.heappush(self._free_slots, self._slot_numbers.pop(line.slot))

@@ -53,7 +53,7 @@ PEERS: Final = {
     "billiard": Peer("billiard", period=1.0, share=0.025),  # more than ten seconds each
 }
 
-FLOOR, ARMED, EARLY, EXECUTOR = "pidfd", "armed", "armed, early warning", "ProcessPoolExecutor"
+FLOOR, ARMED, LATE, EXECUTOR = "pidfd", "armed", "armed, no early warning", "ProcessPoolExecutor"
 RAW: Final = "SIGKILL, wait, fork"
 MEGABYTES: Final = {0: 1.0, 64: 0.25, 256: 0.125, 1024: 0.0625}
 """What a dying child has touched, with the share of the trials: 1 GiB takes seconds to touch."""
@@ -330,9 +330,9 @@ def detect(extent: Extent, progress: Progress) -> list[Row]:
     absent = _absent(extent.peers)
     with Supervisor() as supervisor:
         if supervisor.early_warning != "on":
-            absent[EARLY] = supervisor.early_warning
-    shares = {FLOOR: 1.0, ARMED: 1.0, EARLY: 1.0, **{peer: PEERS[peer].share for peer in extent.peers}}
-    large = [who for who in (FLOOR, ARMED, EARLY, EXECUTOR) if who in shares]
+            absent[LATE] = f"the same, early warning is {supervisor.early_warning}"
+    shares = {FLOOR: 1.0, ARMED: 1.0, LATE: 1.0, **{peer: PEERS[peer].share for peer in extent.peers}}
+    large = [who for who in (FLOOR, ARMED, LATE, EXECUTOR) if who in shares]
     plan: list[tuple[int, str]] = []
     for megabytes, part in MEGABYTES.items():
         for who in large if megabytes else shares:
@@ -353,8 +353,8 @@ def detect(extent: Extent, progress: Progress) -> list[Row]:
         if row.who == FLOOR:
             continue
         which = (row.case, row.who)
-        rows.compare(*which, FLOOR, {(_touched(0), ARMED): 1.15, (_touched(1024), EARLY): 0.05}.get(which))
-        if row.who in (ARMED, EARLY) and EXECUTOR in shares:
+        rows.compare(*which, FLOOR, {(_touched(0), ARMED): 1.15, (_touched(1024), ARMED): 0.05}.get(which))
+        if row.who in (ARMED, LATE) and EXECUTOR in shares:
             rows.compare(*which, EXECUTOR, 0.6 if which == (_touched(0), ARMED) else None)
     return rows.done()
 

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
-from armed import EventKind, Mode, SlotTable, Supervisor
+from armed import EventKind, SlotTable, Supervisor
 from armed.exits import Lifeline
 
 LIMIT: Final = 60.0
@@ -84,31 +84,15 @@ def pidfd_knows(death: Death) -> int:
     return now if ready else _too_late()
 
 
-def armed_knows(death: Death) -> int:
-    """One armed child; what the program is told first is the death."""
-    with Supervisor(early_warning="off") as supervisor:
+def armed_knows(death: Death, early_warning: Literal["auto", "off"]) -> int:
+    """One armed child; what the program is told first is the notice or, where there is none, the death."""
+    with Supervisor(early_warning=early_warning) as supervisor:
         supervisor.start(_die_armed, death)
         supervisor.step(0.0)  # tells of the start
         events = supervisor.step(LIMIT)
         now = time.monotonic_ns()
-        return now if events else _too_late()
-
-
-def armed_is_warned(death: Death) -> int:
-    """The same with early warning: the first thing to be seen is that the supervisor stops the others."""
-    with Supervisor(early_warning="on") as supervisor:
-        supervisor.start(_die_armed, death)
-        supervisor.step(0.0)
-        poll = select.poll()
-        poll.register(supervisor, select.POLLIN)
-        until = time.monotonic() + LIMIT
-        while supervisor.mode is Mode.RUNNING and not supervisor.counts.get("crashed"):
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-                _too_late()
-            supervisor.step(0.0)
-        now = time.monotonic_ns()
         supervisor.run(LIMIT)
-        return now
+        return now if events else _too_late()
 
 
 def _die_armed(me: Any, shared: None, death: Death) -> None:
@@ -208,9 +192,9 @@ def detect(who: str, stamp: str, megabytes: int, delay: float) -> dict[str, floa
         case "pidfd":
             knows = pidfd_knows(death)
         case "armed":
-            knows = armed_knows(death)
-        case "armed, early warning":
-            knows = armed_is_warned(death)
+            knows = armed_knows(death, "auto")
+        case "armed, no early warning":
+            knows = armed_knows(death, "off")
         case _:
             knows = pool_knows(POOLS[who], death)
     with open(stamp, "rb") as file:

@@ -85,7 +85,7 @@ def _put_together(
         "claims": _claims(cited, promised, in_code, tested, cells),
         "properties": _properties(cells, index, mutants, tested),
         "systems": _systems(index),
-        "not_shown": _not_shown(verified, index, mutants, bench, cells),
+        "not_shown": _not_shown(verified, index, mutants, bench, cited),
         "mutants": None if mutants is None else {key: mutants[key] for key in ("mutants", "counts", "survivors")},
         "bench": bench,
         "check_again": _check_again(verified, index),
@@ -330,9 +330,9 @@ def _not_shown(
     index: Mapping[str, Any] | None,
     mutants: Mapping[str, Any] | None,
     bench: Mapping[str, Any] | None,
-    cells: Sequence[Mapping[str, Any]],
+    cited: Sequence[trace.Citing],
 ) -> dict[str, Any]:
-    parts = verified["parts"]
+    parts, cells = verified["parts"], verified["matrix"]
     not_run = [f"{part['part']}: {part['not_run']}" for part in parts if part["not_run"]]
     if index is None:
         not_run.append("the queries as SMT-LIB text: `armed verify` writes them, --quick does not")
@@ -356,19 +356,30 @@ def _not_shown(
         "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]],
         "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],
         "without_texts": unwritten,
-        "refuted": [
-            {"profile": cell["profile"], "property": name_of(cell), "key": f"{cell['profile']}: {name_of(cell)}",
-             "steps": len(cell["counterexample"]), "scope": cell["scope"], "sentence": cell["sentence"],
-             "finding": cell["finding"]}
-            for cell in cells if cell["verdict"] == "refuted"
-        ],
-        "out_of_scope": [
-            {"profile": cell["profile"], "property": name_of(cell), "reason": cell["reason"]}
-            for cell in cells if cell["verdict"] == "out of scope"
-        ],
+        "refuted": _refuted(cells),
+        "out_of_scope": _out_of_scope(cells),
         "definitional": sorted({cell["property"] for cell in cells if cell["definitional"]}, key=_place_of),
-        "citing_nothing": [each.name for each in trace.citing() if each.what == "property" and not each.cites],
+        "citing_nothing": [each.name for each in cited if each.what == "property" and not each.cites],
     }  # fmt: skip
+
+
+def _refuted(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the refutations, those of a property that are so for the same reason as one: steps by profile."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in cells:
+        if cell["verdict"] == "refuted":
+            key = (name_of(cell), cell["finding"]["sentence"] if cell["finding"] else "")
+            one = found.setdefault(key, {"property": key[0], "finding": cell["finding"], "steps": {}})
+            one["steps"][cell["profile"]] = len(cell["counterexample"] or ())
+    return sorted(found.values(), key=lambda each: _place_of(each["property"].partition(",")[0]))
+
+
+def _out_of_scope(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        if cell["verdict"] == "out of scope":
+            found.setdefault((name_of(cell), cell["reason"]), []).append(cell["profile"])
+    return [{"property": name, "reason": reason, "profiles": profiles} for (name, reason), profiles in found.items()]
 
 
 # --- How to check it again -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from armed_model.explore import Run, Step, named, replay, says
@@ -13,7 +13,7 @@ from armed_model.system import RESERVED, System, used, variables
 from armed_model.terms import Variable
 from armed_proofs.matrix import SIZES
 
-SAYS = "says"
+SAYS = "flag_says"
 """What is shown of a slot besides its variables: what its flag stands for."""
 
 SHOWN = tuple(variable for variable in variables if variable is not used)
@@ -45,8 +45,9 @@ def states_of_run(
 def as_states(instance: Instance, run: Run) -> dict[str, Any]:
     """Replay a run, and return its instance's size and its steps, each with the values that it changes.
 
-    A value's key is the variable's name, with the number of the slot or child where it has one (`flag.1`); `says.1` is
-    what the flag of slot 1 stands for. The first state is `blank()`. Raises ValueError at a step that is not enabled.
+    A value's key is the variable's name, with the number of the slot or child where it has one (`flag.1`), or
+    `flag_says.1`: what the flag of slot 1 stands for. The first state is `blank()`. Raises ValueError at a step that is
+    not enabled.
     """
     states = replay(instance, run)
     told = []
@@ -63,16 +64,28 @@ def as_states(instance: Instance, run: Run) -> dict[str, Any]:
 
 def values(instance: Instance, state: State) -> dict[str, str]:
     """Return every value of a state, in words."""
+    found = dict(_constant(instance))
     slots, children = range(1, instance.size.slots + 1), range(1, instance.size.children + 1)
-    found = {}
-    for variable in SHOWN:
+    for variable in instance.variables:
         for key, index in _keys(variable, slots, children):
             found[key] = _in_words(variable, instance.read(state, variable, index))
     return found | {f"{SAYS}.{slot}": says(instance, state, slot).value for slot in slots}
 
 
+@lru_cache(maxsize=64)
+def _constant(instance: Instance) -> dict[str, str]:
+    """Return the values of what nothing in the system writes."""
+    slots, children = range(1, instance.size.slots + 1), range(1, instance.size.children + 1)
+    return {
+        key: _in_words(variable, instance.read(instance.initial, variable, index))
+        for variable in SHOWN
+        if variable.name not in instance.index
+        for key, index in _keys(variable, slots, children)
+    }
+
+
 def blank() -> dict[str, str]:
-    """Return what each variable is at first, for every slot and child, by its name; and `says`."""
+    """Return what each variable is at first, for every slot and child, by its name; and `flag_says`."""
     instance = _instance("reference", "calm", False, SIZES[0])
     first = values(instance, instance.initial)
     return {key.partition(".")[0]: value for key, value in first.items()}

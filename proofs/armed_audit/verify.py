@@ -6,6 +6,7 @@ import itertools
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from armed_conformance import crash_points, crash_targets, soak, stray_writes
 from armed_conformance.decisions import compare_decisions
 from armed_conformance.exhaustive import EVERYTHING_IS_ORDERED, exhaust
 from armed_conformance.lockstep import Mismatch
-from armed_conformance.run import conform, draw_seed
+from armed_conformance.run import POSTGRES, conform, draw_seed
 from armed_model.explore import explore, violations
 from armed_model.interpret import Instance, Size, Sought
 from armed_model.profiles import CONTROLS, PROFILES, Profile
@@ -47,6 +48,8 @@ class Extent:
     by_tlc: tuple[tlc.Bounds, ...]
     histories: int
     spawned_histories: int
+    server_histories: int
+    """On each PostgreSQL server that is found."""
     orders_deep: int
     """In every state that fewer orders reach, every order is given."""
     child_points: int
@@ -67,6 +70,7 @@ QUICK = Extent(
     by_tlc=tlc.QUICK,
     histories=60,
     spawned_histories=0,
+    server_histories=0,
     orders_deep=3,
     child_points=50,
     supervisor_points={"fork": 400},
@@ -83,6 +87,7 @@ USUAL = Extent(
     by_tlc=tlc.FULL,
     histories=600,
     spawned_histories=0,
+    server_histories=20,
     orders_deep=5,
     child_points=8,
     supervisor_points={"fork": 40, "spawn": 400},
@@ -94,6 +99,7 @@ FULL = replace(
     name="full",
     histories=1_000,
     spawned_histories=200,
+    server_histories=200,
     orders_deep=6,
     child_points=1,
     supervisor_points={"fork": 1, "spawn": 1},
@@ -181,6 +187,7 @@ class Verification:
             left += [
                 f"{FULL.histories} random histories (here {here.histories}), "
                 f"and {FULL.spawned_histories} with spawned children (here {here.spawned_histories or 'none'})",
+                f"{FULL.server_histories} random histories on each PostgreSQL server (here {here.server_histories})",
                 f"every order in every state that fewer than {FULL.orders_deep} orders reach "
                 f"(here {here.orders_deep})",
                 f"every boundary of a child (here one of {here.child_points}) and of a supervisor "
@@ -263,6 +270,9 @@ def verify(
         plan.append(
             (spawned, lambda part: _conform(part, "armed:spawn", extent.spawned_histories, run.seed, progress))
         )
+    if extent.server_histories:
+        servers = Part("PostgreSQL", "real servers do what the model of their release does, step by step")
+        plan.append((servers, lambda part: _conform_servers(part, extent.server_histories, run.seed, progress)))
     plan.insert(0, plan.pop(2))  # the verdicts first: the other parts are held against them
     for part, act in plan:
         started = time.perf_counter()
@@ -456,6 +466,28 @@ def _exhaust(part: Part, extent: Extent, progress: Progress) -> None:
     part.failures += [report.mismatch] if report.mismatch else [f"never seen: {each}" for each in report.missing]
     if report.depth >= EVERYTHING_IS_ORDERED and not report.mismatch:
         part.failures += [f"never ordered: {each}" for each in report.never_ordered]
+
+
+def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) -> None:
+    try:
+        from armed_conformance.postgres.cluster import profile_of, servers, version_of
+    except ImportError as error:
+        part.not_run = f"{error.name} is missing; do: pip install 'armed[postgres]'"
+        return
+    found = servers()
+    if not found:
+        part.not_run = "no PostgreSQL server is found: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
+        return
+    total: Counter[str] = Counter()
+    for bindir in found:
+        one = Part(part.name, part.claim)
+        _conform(one, f"{POSTGRES}{bindir}", histories, seed, progress)
+        for name, count in one.counts.items():
+            total[name] += sum(count.values()) if isinstance(count, dict) else count
+        part.failures += [f"{bindir}: {line}" for line in one.failures]
+        part.tables[f"cells, PostgreSQL {version_of(bindir)[1]}"] = one.tables["cells"]
+        part.notes.append(f"PostgreSQL {version_of(bindir)[1]}, held to profile {profile_of(bindir).name}: {bindir}")
+    part.counts = {"servers": len(found), **total}
 
 
 def _sampled(points: dict[str, int]) -> str:

@@ -181,6 +181,7 @@ NEVER_TAKEN_OF_SERVERS = {
     "disarm_hook_fails": "a hook that fails needs a debugger",
     "get_stuck": "the harness stops a child where it wants it stuck",
     "kill_stuck": "a stopped child is killed as any other",
+    "clock_runs_out": "no auxiliary process is made to crash between the reset and redo: shown apart, in divergences",
     "startup_fails": "what 15 and later do when their start-up process fails is not modelled",
     "assign_fails": "it ends the postmaster: shown apart",
 }

@@ -235,6 +235,10 @@ class Lockstep:
             child: int | str = self._ask("start", self.implementation.start)
         except Refused as refused:
             child = str(refused)
+        except Cannot:
+            self._deal_with_what_came_first()
+            self._compare({Who.SUPERVISOR})
+            raise
         self._deal_with_what_came_first()
         if isinstance(child, str):
             self._refused_to_start(child)

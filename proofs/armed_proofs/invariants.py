@@ -58,6 +58,7 @@ from armed_model.system import (
     slot_of,
     start_up_phases,
     status,
+    ticking,
     to_disarm,
     to_give,
     token,
@@ -301,6 +302,7 @@ def _recovery() -> dict[str, Candidate]:
         ),
         "the_supervisor_lives": ((), mode != Mode.DEAD),
         "only_auxiliaries_prepare": ((c,), implies(both(mode == Mode.STARTING, there_is_c), kind[c] == Kind.AUXILIARY)),
+        "the_clock_is_of_the_start_up": ((), implies(ticking, one_of(mode, Mode.STARTING, Mode.STOPPED, Mode.DEAD))),
         "recovery_is_owed_until_the_reset": ((), implies(owed, until_the_reset)),
         "memory_is_torn_until_the_reset": ((), implies(torn, until_the_reset)),
     }
@@ -343,10 +345,10 @@ def _cancelling(profile: Profile) -> dict[str, Candidate]:
         "who_is_aimed_at_without_a_slot_is_another": (
             (), either(aimed == nobody, slot_of[aimed] != no_slot, entry_gone)
         ),
-        "no_handle_yet": ((), implies(request == Request.MATCHED, negate(either(handle_astray, handle_gone)))),
+        "no_handle_yet": ((), either(with_handle, negate(either(handle_astray, handle_gone)))),
         **(
-            {"no_handle_where_there_are_none": ((), one_of(request, Request.NONE, Request.MATCHED))}
-            if profile.cancel is Cancel.BY_PID
+            {"no_handle_where_there_are_none": ((), negate(with_handle))}
+            if profile.cancel is not Cancel.BY_HANDLE
             else {}
         ),
         "a_handle_is_on_somebody": (

@@ -21,10 +21,10 @@ def test_each_step_says_who_takes_it_and_what_it_changes():
     steps = states_of_run("18", "calm", STORY)["steps"]
     assert [step["by"] for step in steps] == ["supervisor", "supervisor", "child", "child", "supervisor"]
     assert steps[2]["of"] == "child 1"
-    assert steps[2]["sets"] == {"flag.1": "ACTIVE", "says.1": "active", "armed.1": "yes", "phase.1": "armed"}
+    assert steps[2]["sets"] == {"flag.1": "ACTIVE", "flag_says.1": "active", "armed.1": "yes", "phase.1": "armed"}
     assert steps[3]["of"] == "child 1, status 0"
     last = steps[4]["sets"]
-    assert (last["mode"], last["owed"], last["phase.1"], last["says.1"]) == ("stopping", "yes", "none", "unused")
+    assert (last["mode"], last["owed"], last["phase.1"], last["flag_says.1"]) == ("stopping", "yes", "none", "unused")
 
 
 def test_the_changes_add_up_to_the_states_of_the_interpreter():
@@ -72,4 +72,4 @@ def test_words_that_were_drawn_are_told_apart_from_those_reserved():
     step = next(each for each in first.successors(first.initial) if first.system.actions[each[0]].name == "assign")
     sets = as_states(first, (Step("assign", step[1]),))["steps"][0]["sets"]
     assert sets["flag.1"] == sets["clean.1"] == "word 5"
-    assert sets["says.1"] == "assigned"
+    assert sets["flag_says.1"] == "assigned"

@@ -137,13 +137,14 @@ def test_quick_is_less_than_usual_and_that_less_than_full():
     assert QUICK.child_points > USUAL.child_points > FULL.child_points == 1
     assert set(FULL.supervisor_points.values()) == {1}
     assert FULL.spawned_histories > USUAL.spawned_histories == 0
+    assert FULL.server_histories > USUAL.server_histories > QUICK.server_histories == 0
 
 
 def test_what_is_left_out_is_said_of_each_extent():
     said = {each.name: verification.Verification(each, strict=False, seed=1).left_out for each in EXTENTS.values()}
     assert said["full"] == ["mutants of the specification: `armed mutate`"]
     assert set(said["full"]) < set(said["usual"])
-    assert len(said["usual"]) == 6
+    assert len(said["usual"]) == 7
     assert "100,000 lives under one supervisor (here 5,000)" in said["usual"]
 
 
@@ -178,6 +179,7 @@ STEPS = {
     "crash points": "_crash_points",
     "stray writes": "_stray_writes",
     "soak": "_soak",
+    "PostgreSQL": "_conform_servers",
 }
 
 
@@ -192,7 +194,7 @@ def only(monkeypatch):
         for each in STEPS.keys() - {*names}:
             monkeypatch.setattr(verification, STEPS[each], looks)
         result = verify(extent=verification.QUICK if quick else USUAL, strict=strict, seed=1, keep=keep)
-        assert [part.name for part in result.parts] == PARTS
+        assert [part.name for part in result.parts] == (PARTS if quick else [*PARTS, "PostgreSQL"])
         assert all(part.holds for part in result.parts if part.name not in names)
         parts = {part.name: part for part in result.parts}
         assert result.holds is all(parts[name].holds for name in names)
@@ -477,3 +479,26 @@ def test_a_soak_that_leaves_something_fails(only, monkeypatch):
         assert failure.startswith("descriptors: ")
     finally:
         os.close(leak[0])
+
+
+# --- PostgreSQL servers ----------------------------------------------------------------------------------------------
+
+
+def test_servers_that_are_not_there_are_said_not_to_have_been_run(only, monkeypatch):
+    monkeypatch.setenv("ARMED_POSTGRES", "")
+    part = only("PostgreSQL", quick=False)
+    assert part.not_run.startswith("no PostgreSQL server is found")
+    assert part.holds
+    assert only("PostgreSQL", quick=False, strict=True).failures == [f"not run, and --strict: {part.not_run}"]
+
+
+def test_each_server_is_held_to_the_model_and_what_differs_is_told_with_its_name(only, monkeypatch, bindir):
+    monkeypatch.setenv("ARMED_POSTGRES", f"{bindir}:{bindir}")
+    differs = Report("other", 1, mismatch="the model says: crash")
+    reports = iter([Report("armed", 1), Report("one", 1), differs])
+    monkeypatch.setattr(verification, "conform", lambda *_, **__: next(reports))
+    part = only("PostgreSQL", "conformance", quick=False)["PostgreSQL"]
+    assert part.counts["servers"] == 2
+    assert part.failures == [f"{bindir}: the model says: crash"]
+    assert "histories" in part.empty
+    assert len(part.notes) == 2

@@ -447,7 +447,7 @@ def test_a_crash_between_reset_and_redo_stops_nobody(bindir):
 
 
 def test_after_such_a_crash_a_clock_ends_start_up_to_17(bindir):
-    """That the death is booked, and decides nothing, is not all that is to be said of 15."""
+    """The clock that profile 15 has, and 18 has not."""
     clock = profile_of(bindir).name != "18"
     with running(bindir, **SYNCED) as (cluster, server):
         end = time.monotonic() + 15  # long enough to see that there is no clock of five seconds

@@ -62,14 +62,14 @@ def test_a_model_with_a_wrong_rule_is_found_out_by_a_server(bindir, decision, na
     assert play(named(right, name), Postgres(bindir), Coverage()) is None
 
 
-def test_a_slot_that_is_told_wrongly_is_found_out(bindir):
-    class SaysIdle(Postgres):
+def test_a_session_that_is_said_to_hold_nothing_is_found_out(bindir):
+    class SaysThatSessionsHoldNothing(Postgres):
         def observe(self):
             seen = super().observe()
-            return replace(seen, resource={})
+            return replace(seen, resource={each: seen.resource[each] for each in seen.auxiliary & {*seen.resource}})
 
     with pytest.raises(Mismatch, match="serve takes one thing"):
-        play(named(profile_of(bindir), "clean lives"), SaysIdle(bindir), Coverage())
+        play(named(profile_of(bindir), "clean lives"), SaysThatSessionsHoldNothing(bindir), Coverage())
 
 
 @pytest.mark.parametrize("profile", [PROFILES["15"], PROFILES["18"]], ids=lambda each: each.name)

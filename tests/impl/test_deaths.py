@@ -249,11 +249,13 @@ def test_the_parents_signal_mask_is_restored_and_inherited(in_child):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2, signal.SIGTERM])
 
 
-def test_a_child_has_none_of_its_siblings_descriptors(gate):
-    may_end, said = gate(), gate()
+def test_a_child_has_none_of_its_siblings_descriptors_and_all_of_the_programs(gate):
+    may_end, said, between = gate(), gate(), []
 
     def look(me, shared):
         links = []
+        for each in between:
+            os.fstat(each.read_end), os.fstat(each.write_end)  # raises where it was closed
         for fd in os.listdir("/proc/self/fd"):
             with contextlib.suppress(FileNotFoundError):  # the one that listed
                 links.append(os.readlink(f"/proc/self/fd/{fd}"))
@@ -262,6 +264,7 @@ def test_a_child_has_none_of_its_siblings_descriptors(gate):
     with Supervisor() as sup:
         for _ in range(3):
             sup.start(lambda me, shared: may_end.wait())
+            between.append(gate())
         sup.start(look)
         assert said.wait() == b"[]"
         sup.close()

@@ -187,8 +187,10 @@ def test_the_others_are_stopped_while_the_child_that_crashed_is_still_dying(gate
         ready.wait()
         culprit = sup.start(dying, may_end)
         assert kinds(sup.step(0)) == ["started", "started"]
+        noticed = sup.step(LIMIT)
+        assert [(event.kind.value, event.child, event.is_end) for event in noticed] == [("noticed", culprit, False)]
         while sibling.outcome is None:
-            assert sup.step(0.05) == []  # nothing is told of a child before its outcome is known
+            assert sup.step(0.05) == []  # of what else happens nothing is told before that child's outcome is known
         assert (sup.mode, sup.children, culprit.outcome) == (Mode.STOPPING, (culprit,), None)
         with pytest.raises(NotRunning):
             sup.start(waiting, ready)
@@ -210,6 +212,21 @@ def test_the_word_that_counts_is_the_one_that_was_read_when_it_was_noticed(gate)
         may_end.open()
         assert kinds(sup.run(LIMIT)) == ["crashed", "stopping", "reset", "running"]
         assert (culprit.outcome.slot_word, culprit.outcome.lost) == (active_word(culprit._token), True)
+
+
+def test_a_notice_is_told_once_and_only_as_long_as_the_child_is_not_dead(gate):
+    may_end, told = gate(), []
+    with Supervisor(stop_after=LIMIT, on_event=told.append) as sup:
+        culprit = sup.start(dying, may_end)
+        assert has_rung(sup, LIMIT)
+        assert kinds(sup.run(0.05)) == ["started", "noticed"]
+        assert (sup.mode, culprit.outcome, sup.due_in() > 0) == (Mode.STOPPING, None, True)
+        may_end.open()
+        assert kinds(sup.run(LIMIT)) == ["crashed", "stopping", "reset", "running"]
+        dead(sup.start(by_exit, 0))
+        assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
+    assert kinds(told)[:6] == ["started", "noticed", "crashed", "stopping", "reset", "running"]
+    assert kinds(told).count("noticed") == 1
 
 
 def test_without_it_they_are_stopped_when_that_child_is_dead(gate):
@@ -237,7 +254,7 @@ def test_events_before_that_crash_are_not_held_back(gate):
         assert has_rung(sup, LIMIT)
         sup._turn(0)
         assert sup.mode is Mode.STOPPING
-        told = ["started", "crashed", "stopping", "reset", "running", "started", "started"]
+        told = ["started", "crashed", "stopping", "reset", "running", "started", "started", "noticed"]
         assert kinds(sup.step(LIMIT)) == told
         may_end.open()
         assert kinds(sup.run(LIMIT)) == ["crashed", "stopping", "lost", "reset", "running"]
@@ -493,12 +510,23 @@ def test_it_may_be_wanted_or_not():
             Supervisor(early_warning=wrong)
 
 
-def test_a_program_that_loses_the_system_call_later_goes_without(monkeypatch):
-    with Supervisor() as sup:
-        without("get_robust_list")(monkeypatch)
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_each_thread_that_starts_children_finds_out_once_where_its_list_is(is_lost, monkeypatch):
+    def start():
         dead(sup.start(by_exit, 0))
-        assert not has_rung(sup)
+        heard.append(has_rung(sup))
         assert kinds(sup.run(LIMIT)) == ["started", "crashed", "stopping", "reset", "running"]
+
+    heard = []
+    with Supervisor() as sup:
+        start()
+        if is_lost:
+            without("get_robust_list")(monkeypatch)
+        start()
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join()
+    assert heard == [True, True, not is_lost]
 
 
 # What is left.

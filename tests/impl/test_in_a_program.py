@@ -173,7 +173,8 @@ def test_it_lives_in_an_asyncio_program():
         return events, ticks
 
     events, ticks = asyncio.run(program())
-    assert kinds(events) == ["started", "crashed", "stopping", "reset", "running"]
+    told = [kind for kind in kinds(events) if kind != "noticed"]  # by an early step, or not
+    assert told == ["started", "crashed", "stopping", "reset", "running"]
     assert ticks > 0
 
 

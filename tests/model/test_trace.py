@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 
@@ -305,7 +306,8 @@ class Whole:
 def lines_to_try(rng, slots, children, generation, words):
     """Draw a line that may be right or wrong, with pids and slots that the small instance has."""
     late = () if rng.random() < 0.1 else ("closing", "closed")
-    event = rng.choice([meaning.event for meaning in EVENTS if meaning.event not in late])
+    # A notice is no step of the model: it only says how the child must end.
+    event = rng.choice([each.event for each in EVENTS if each.event not in late and not each.is_a_notice])
     of = rng.choice([meaning.of for meaning in EVENTS if meaning.event == event])
     number = generation + (event == "reset")
     if not of:
@@ -361,3 +363,24 @@ def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environmen
                 break
     assert min(agreed.values()) > walks, agreed
     assert "started" in seen
+
+
+def test_who_was_noticed_to_die_armed_must_crash():
+    child = '{"pid": 71, "slot": 1, "kind": "worker", "clean_word": "0x77"}'
+    bare = '{"pid": 71, "slot": 1, "kind": "worker"}'
+    noticed = f'{{"event": "noticed", "generation": 1, "time": 0, "child": {bare}}}'
+    end = '{"event": "%s", "generation": 1, "time": 0, "child": {"pid": 71, "slot": 1, "kind": "worker", %s}}'
+    exited = end % ("exited", '"decision": "clean", "status": 0, "slot_word": "0x77"')
+    crashed = end % ("crashed", f'"decision": "crash", "status": 0, "slot_word": "{0x77 ^ (1 << 64) - 1:#x}"')
+    opened = '{"event": "opened", "generation": 1, "time": 0, "format": 1, "pid": 1, "slots": 2, "startup": false}'
+    before = [opened, f'{{"event": "started", "generation": 1, "time": 0, "child": {child}}}']
+    assert check([*before, noticed, crashed], unfinished=True).accepted
+    assert check([*before, exited], unfinished=True).accepted
+    for lines, reason in (
+        ([noticed, exited], "it was told already that the child begins to die armed"),
+        ([noticed, noticed], "it was told already that the child begins to die armed"),
+        ([crashed, noticed], "must come next|there is no child 71"),
+    ):
+        found = check([*before, *lines], unfinished=True)
+        assert (found.accepted, found.lines) == (False, 3)
+        assert re.search(reason, found.reason)

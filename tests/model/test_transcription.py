@@ -23,7 +23,7 @@ PHASES = [
 MODES = ["running", "stopping", "draining", "resetting", "starting", "stopped", "dead"]
 SHUTDOWNS = ["none", "orderly", "immediate"]
 KINDS = ["backend", "walsender", "auxiliary", "dead-end"]
-REQUESTS = ["none", "matched", "opened", "confirmed"]
+REQUESTS = ["none", "connected", "matched", "opened", "confirmed"]
 
 
 def since(version, first):
@@ -109,6 +109,11 @@ def deaths_decide(version, world):
     return in_business and world["shutdown"] != "immediate"
 
 
+def has_a_clock(version):
+    """Whether a crash between the reset and service gives the start-up process five seconds."""
+    return version == "15"
+
+
 def status_is_clean(child):
     return child["status"] == 0 or (child["status"] == 1 and child["kind"] != "auxiliary")
 
@@ -132,6 +137,8 @@ def reap(version, world, number):
         request["handle_gone"] = request["handle_gone"] or request["at"] in ("opened", "confirmed")
     suffix = "" if dead["slot"] else "_without_a_slot"
     if not deaths_decide(version, world):
+        if has_a_clock(version) and world["mode"] == "starting" and not (status_is_clean(dead) and slot_is_clean):
+            world["ticking"] = True
         return "reap_book_keeping" + suffix
     if status_is_clean(dead) and slot_is_clean:
         return "reap_clean" + suffix
@@ -244,9 +251,11 @@ def steps_of_recovery(version, world):
         yield "reset", (), after
     if mode == "starting" and not world["launching"]:
         if is_postgres(version) or not there:
-            yield "started", (), copied(world, mode="running")
+            yield "started", (), copied(world, mode="running", ticking=False)
         if not there:
             yield "startup_fails", (), copied(world, mode="stopped")
+        if world["ticking"] and world["shutdown"] != "immediate":  # all are killed, the start-up process too
+            yield "clock_runs_out", (), copied(world, mode="stopping", ticking=False)
 
 
 def steps_of_the_supervisor(version, world, words):
@@ -436,11 +445,15 @@ def orphaning(version, world):
 
 def cancelling(version, world):
     it = world["request"]
+    has_a_copy = is_postgres(version) and not since(version, "18")  # who serves a request is forked before it comes
     if it is None:
         for number, child in world["children"].items():
             if child and child["slot"]:
-                new = {"at": "matched", "aimed": number, "entry_gone": False, "astray": False, "handle_gone": False}
-                yield "cancel_matches", (number,), copied(world, request=new)
+                name, at = ("cancel_connects", "connected") if has_a_copy else ("cancel_matches", "matched")
+                new = {"at": at, "aimed": number, "entry_gone": False, "astray": False, "handle_gone": False}
+                yield name, (number,), copied(world, request=new)
+    elif it["at"] == "connected":  # pid and key come, and are looked for in the copy, which nobody changes
+        yield "cancel_matches", (), copied(world, request=it | {"at": "matched"})
     elif is_postgres(version):  # whoever has the pid is signalled
         yield "cancel_signals", (), copied(world, request=None)
     elif it["at"] == "matched":
@@ -530,6 +543,7 @@ def world_of(instance, state):
         "launching": (value["launching"], KINDS[value["launching_as"]]) if value["launching"] else None,
         "owed": bool(value["owed"]),
         "torn": bool(value["torn"]),
+        "ticking": bool(value["ticking"]),
         "slots": slots,
         "children": children,
         "grandchild": copy if value["copy_slot"] else None,
@@ -559,6 +573,7 @@ def test_the_first_world_is_empty(instance, profile):
         "launching": None,
         "owed": False,
         "torn": False,
+        "ticking": False,
         "slots": {1: blank, 2: blank},
         "children": {1: None, 2: None},
         "grandchild": None,
@@ -589,6 +604,8 @@ def test_transcription_and_model_agree_with_two_children(reachable, instance, pr
     [
         ("8.4.1", "+grandchild", "grandchild_gives_late", lambda world: True),
         ("18", "+grandchild", "assign_fails", lambda world: world["mode"] == "starting"),
+        ("15", "+cancel", "cancel_matches", lambda world: (world["request"] or {}).get("entry_gone")),
+        ("15", "calm", "clock_runs_out", lambda world: any(world["children"].values())),
         ("18", "+orphan", "supervisor_dies", lambda world: world["launching"] == (1, "auxiliary")),
     ],
 )

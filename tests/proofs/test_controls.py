@@ -11,7 +11,16 @@ import pytest
 
 from armed_model.explore import explore, holds_at_the_end, replay, violations
 from armed_model.interpret import Instance, Size
-from armed_model.profiles import REFERENCE, Allocation, Cancel, Decision, InAnotherProcess, Profile, Step
+from armed_model.profiles import (
+    REFERENCE,
+    Allocation,
+    Cancel,
+    CrashAfterReset,
+    Decision,
+    InAnotherProcess,
+    Profile,
+    Step,
+)
 from armed_model.properties import NAMES, by_name, leads_to, properties
 from armed_model.system import (
     ACTIVE,
@@ -115,7 +124,7 @@ CONTROLS = {
     "reset_is_fresh": planted(reset=leaving("torn")),
     "torn_memory_is_not_served": STATUS_ALONE,
     "second_crash_adds_nothing": planted(reap_book_keeping=writing(mode.becomes(Mode.RESETTING))),
-    "crash_after_reset_recovers_again": line(recovers_again=False),
+    "crash_after_reset_recovers_again": line(crash_after_reset=CrashAfterReset.BOOKED),
     "the_ghosts_remember": planted(reap_crash=leaving("owed")),
     "recovery_goes_in_order": planted(only_dead_ends_left=writing(mode.becomes(Mode.RESETTING))),
     # In other environments.

@@ -37,10 +37,11 @@ _MAY_BE_THE_LAST = frozenset({Step.DISARM, Step.GIVE_FAILS, Step.GIVE_FAILS_LATE
 
 
 _DEATHS = "(exited |lost |limit )*"
-_LIFE = f"((started |exited )*crashed stopping {_DEATHS}reset running )*(started |exited )*"
+_CRASH = "(noticed )?crashed stopping "
+_LIFE = f"((started |exited )*{_CRASH}{_DEATHS}reset running )*(started |exited )*"
 _CLOSED = f"closing (exited )*((crashed )?stopping {_DEATHS})?closed "
-_CLOSED_IN_RECOVERY = f"crashed stopping {_DEATHS}closing {_DEATHS}closed "
-_STARTUP_FAILED = f"crashed stopping {_DEATHS}"
+_CLOSED_IN_RECOVERY = f"{_CRASH}{_DEATHS}closing {_DEATHS}closed "
+_STARTUP_FAILED = f"{_CRASH}{_DEATHS}closed "
 EVENTS = re.compile(f"{_LIFE}({_CLOSED}|{_CLOSED_IN_RECOVERY}|{_STARTUP_FAILED})")
 """The kinds of all events of a supervisor that has stopped, in their order."""
 

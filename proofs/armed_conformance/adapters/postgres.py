@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -208,14 +208,17 @@ class Postgres:
         self._log.read()
         self._pid_in_pgproc = self._find_pid_in_pgproc()
         own = sorted(child.slot for child in self._children.values() if child.slot)
-        for_clients = 2 * (MAX_CONNECTIONS + MAX_WAL_SENDERS) if own else self._server.slots
-        self._shown = dict(enumerate([*range(1, for_clients + 1), *own], 1))
+        self._for_clients = 2 * (MAX_CONNECTIONS + MAX_WAL_SENDERS) if own else self._server.slots
+        self._shown = dict(enumerate([*range(1, self._for_clients + 1), *own], 1))
         return len(self._shown)
 
     def start(self) -> int:
         """Connect, and send nothing."""
         if any(child.died and not child.reaped for child in self._children.values()):
             self.supervise()
+        living = [child for child in self._children.values() if not child.reaped]
+        if self._recovering and all(child.is_dead_end for child in living):
+            raise Cannot("start: the server lets nobody in until its dead-end children have left")
         before, forked = self._memory.flags(), len(self._log.forked)
         failing = Circumstance.FORK_FAILS in self._arranged
         if failing:
@@ -233,8 +236,8 @@ class Postgres:
             pgconn.finish()
             self._arranged.discard(Circumstance.FORK_FAILS)
             raise Refused(said)
-        flags = enumerate(zip(before, self._memory.flags(), strict=True), 1)
-        given = [slot for slot, (old, new) in flags if old != new]
+        after = self._memory.flags()
+        given = [slot for slot in range(1, self._for_clients + 1) if before[slot - 1] != after[slot - 1]]
         _check(len(given) <= 1, f"one child was started, and the flags of slots {given} have changed")
         number = len(self._children) + 1
         self._children[number] = _Session(self._log.forked[forked], given[0] if given else 0, pgconn)
@@ -283,6 +286,9 @@ class Postgres:
         Where a recovery waits for nobody but clients that were told nothing yet, these say what they want, and leave.
         """
         self._looking_since = time.monotonic()
+        for child in self._children.values():  # who is still writing an answer is not told why it is ended
+            if child.serves and not (child.reaped or child.died or child.frozen):
+                self._wait_until(f"process {child.pid} to wait for its client", partial(_waits, child.pid))
         self._go_on()
         try:
             self._wait_for("the server to come to rest", self._is_at_rest)
@@ -514,13 +520,14 @@ class Postgres:
         return set(there)
 
     def _is_at_rest(self) -> bool:
-        there = self._settled()
+        resets, ready = self._log.resets, self._log.ready
+        there = self._settled()  # after the log was read: who is still there now has outlived what it says
         if there is None:
             return False
         self._note_the_reaped(there)
         if not self._recovering:
             return self._auxiliaries_are_there()
-        if self._log.resets == self._log.crashes and self._log.ready > self._log.resets:
+        if resets == self._log.crashes and ready > resets:
             self._memory.find()
             self._recovering = not self._auxiliaries_are_there()
             return not self._recovering
@@ -650,14 +657,12 @@ def _answers(child: _Session) -> bool:
 
 
 def _last_words(session: psycopg.Connection[Any]) -> str | None:
-    """Return the SQLSTATE with which the server has ended a session."""
-    codes: list[str | None] = []
-    session.add_notice_handler(lambda notice: codes.append(notice.sqlstate))
-    try:
-        session.execute("select 1")
-    except psycopg.OperationalError as error:
-        codes.append(error.sqlstate)
-    return next((code for code in codes if code is not None), None)
+    """Return the SQLSTATE with which the server has ended an idle session; None where it has said nothing."""
+    said = b""
+    with _dup(session.pgconn) as wire, suppress(ConnectionError):
+        while more := wire.recv(65536):
+            said += more
+    return _code(said[5:]) if said else None
 
 
 # The protocol spoken by hand, where libpq does not let one (src: the manual's chapter on the frontend/backend protocol)

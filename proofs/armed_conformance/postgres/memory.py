@@ -127,7 +127,11 @@ class Server:
         """Find the slots anew, after the server has made its shared memory anew. Raises CannotLook."""
         self.close()
         self._memory = _open(f"/proc/{self.postmaster}/mem")
-        self._array = _find_array(self.postmaster, self._memory)
+        try:
+            self._array = _find_array(self.postmaster, self._memory)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def runs(self) -> bool:
