@@ -7,8 +7,6 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from sphinx.errors import SphinxError
-
 from armed_audit import claims, pages, versions
 from armed_model import events, specification
 from armed_model.profiles import REFERENCE
@@ -18,9 +16,7 @@ copyright = "the armed developers"
 release = version = version_of("armed")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
-suppress_warnings: list[str] = []
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
 html_theme = "furo"
@@ -60,8 +56,6 @@ WRITTEN = {"versions": versions.markdown, "events": events.markdown, "claims": c
 """The pages that are written from data by `armed export`, and kept."""
 
 _PLACE = re.compile(r"<!-- generated: ([a-z ]+) -->")
-
-
 _NAME = re.compile(r"(?<![`\[])`(\w+)`(?![`\]])")
 _PROPERTIES = {claim.name: f"property-{claim.name}" for claim in specification.claimed(REFERENCE)}
 _ACTIONS = {name: f"action-{name}" for mine in specification.variants().values() for name in mine}
@@ -76,7 +70,7 @@ def _generate(_app: object, page: str, source: list[str]) -> None:
     try:
         text = _PLACE.sub(lambda place: GENERATED[place[1]](), source[0])
     except pages.Stale as error:
-        raise SphinxError(str(error)) from error
+        raise SystemExit(str(error)) from error
     source[0] = _NAME.sub(lambda name: f"[{name[0]}](#{known[name[1]]})" if name[1] in known else name[0], text)
 
 
@@ -86,14 +80,14 @@ def _generated_anew(app: Any, *_: object) -> list[str]:
 
 
 def _check(app: Any) -> None:
-    """Raise SphinxError where a citation dangles, or a page that is written from data is not what the data says."""
+    """End with one line where a citation dangles, or a page that is written from data is not what the data says."""
     try:
         claims.check()
     except claims.Dangling as error:
-        raise SphinxError(str(error)) from error
+        raise SystemExit(str(error)) from error
     for name, write in WRITTEN.items():
         if (Path(app.srcdir) / f"{name}.md").read_text() != write():
-            raise SphinxError(f"docs/{name}.md is not what it is written from: armed export {name} > docs/{name}.md")
+            raise SystemExit(f"docs/{name}.md is not what it is written from: armed export {name} > docs/{name}.md")
 
 
 def _plain(_app: object, _what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:

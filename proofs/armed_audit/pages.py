@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
-from armed_audit.runs import values
+from armed_audit.runs import SAYS, values
 from armed_audit.viewer import viewer
 from armed_model.explore import named, replay
 from armed_model.interpret import Instance, State
@@ -217,7 +217,7 @@ def _supervisor(now: Values) -> list[str]:
 
 
 def _slot(now: Values, number: int) -> list[str]:
-    parts = [f"<strong>{now[f'says.{number}']}</strong>"]
+    parts = [f"<strong>{now[f'{SAYS}.{number}']}</strong>"]
     if now[f"in_use.{number}"] == "yes":
         parts.append("in use")
     if now[f"owner.{number}"] != "none":
