@@ -49,6 +49,8 @@ def gather(evidence: Path, directory: Path | None = None) -> dict[str, Any]:
         raise NoEvidence(f"there is no {VERIFY} in {evidence}")
     verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent"))
     index = _read_if_there(evidence / INDEX, ("obligations", "solvers", "not_proved"))
+    if not _has_written_texts(verified):
+        index = None  # what lies there, if anything, is of an earlier run
     mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts"))
     bench = _read_if_there(evidence / BENCH, ("machine", "topics"))
     if bench is None and directory is not None:
@@ -137,6 +139,12 @@ def _read(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
     if missing:
         raise BadEvidence(f"{file} is not what `armed` writes there: it has no {', '.join(missing)}")
     return dict(found)
+
+
+def _has_written_texts(verified: Mapping[str, Any]) -> bool:
+    """Whether this run has written the queries down: a quick one does not, nor one without the second solver."""
+    by_cvc5 = [part for part in verified["parts"] if part["part"] == "cvc5" and not part["not_run"]]
+    return verified["extent"] != "quick" and bool(by_cvc5)
 
 
 def _read_if_there(file: Path, wanted: Sequence[str]) -> dict[str, Any] | None:
@@ -336,7 +344,7 @@ def _not_shown(
     parts, cells = verified["parts"], verified["matrix"]
     not_run = [f"{part['part']}: {part['not_run']}" for part in parts if part["not_run"]]
     if index is None:
-        not_run.append("the queries as SMT-LIB text: `armed verify` writes them, --quick does not")
+        not_run.append("the queries as SMT-LIB text: armed verify writes them, with cvc5 and without --quick")
     if mutants is None:
         not_run.append(f"mutants of the specification: armed mutate --json EVIDENCE/{MUTANTS}")
     if bench is None:
@@ -353,6 +361,7 @@ def _not_shown(
     ]  # fmt: skip
     return {
         "left_out": verified["left_out"],
+        "of_no_commit": [name for name, found in ((MUTANTS, mutants), (BENCH, bench)) if found is not None],
         "not_run": not_run,
         "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]],
         "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],

@@ -17,7 +17,7 @@ from collections import deque
 
 import pytest
 
-from armed_audit.verify import QUICK, Part, Verification
+from armed_audit.verify import USUAL, Part, Verification
 from armed_model.profiles import REFERENCE
 from armed_model.system import System
 from armed_proofs import cvc5_opinion
@@ -173,9 +173,10 @@ def matrices():
 @pytest.fixture
 def verified(matrices):
     """The JSON of a verification whose proofs were run, and whose other parts are of the usual form."""
-    run = Verification(QUICK, strict=False, seed=7, matrices=matrices, seconds=1.0)
+    run = Verification(USUAL, strict=False, seed=7, matrices=matrices, seconds=1.0)
     run.parts = [
         Part("proofs", "decided", counts={"proved": 1}, seconds=0.5),
+        Part("cvc5", "a second solver", counts={"obligations": 1}),
         Part("TLC", "a second opinion", not_run="Java is missing"),
         Part("conformance", "compared", counts={"histories": 2, "deaths": {"SIGKILL": 3}}, notes=["a <note>"],
              tables={"cells": {"serving, idle": {"SIGKILL": 3, "return": 0}}}),

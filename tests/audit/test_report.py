@@ -108,6 +108,21 @@ def test_the_hashes_of_the_texts_are_those_that_the_commands_print(evidence):
     assert shown["digest"] == hashlib.sha256("".join(f"{each}\n" for each in mine).encode()).hexdigest()
 
 
+@pytest.mark.parametrize("planted", ["a quick run", "no second solver"])
+def test_texts_of_an_earlier_run_are_not_taken_for_this_one_s(planted, evidence, verified):
+    assert reports.gather(evidence)["systems"]
+    if planted == "a quick run":
+        change(evidence, extent="quick")
+    else:
+        (part,) = [each for each in verified["parts"] if each["part"] == "cvc5"]
+        part["not_run"] = "cvc5 is missing"
+        change(evidence, parts=verified["parts"])
+    data = reports.gather(evidence)
+    assert data["systems"] == []
+    assert not [cell for each in data["properties"] for cell in each["verdicts"] if cell["texts"]]
+    assert "the queries as SMT-LIB text" in "".join(data["not_shown"]["not_run"])
+
+
 def test_what_was_not_run_is_listed(evidence):
     not_shown = reports.gather(evidence)["not_shown"]
     told = "\n".join(not_shown["not_run"])
@@ -129,6 +144,7 @@ def test_mutants_are_told_of_where_there_are_results(evidence):
     assert found["decision_is_exact"] == {"all": 0, "alone": 0}
     assert "kills 31, 4 of them alone" in reports.render(data)
     assert not any("mutants" in each for each in data["not_shown"]["not_run"])
+    assert data["not_shown"]["of_no_commit"] == ["mutants.json"]
 
 
 @pytest.fixture

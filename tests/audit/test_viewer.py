@@ -6,7 +6,7 @@ import re
 import pytest
 
 from armed_audit.runs import states_of_run
-from armed_audit.viewer import as_script, viewer
+from armed_audit.viewer import as_script, text_of, viewer
 from armed_model.profiles import PROFILES
 
 pytestmark = pytest.mark.needs_browser
@@ -258,10 +258,10 @@ def test_two_matrices_may_stand_on_a_page(browser, matrices, tmp_path):
     assert browser.complaints == []
 
 
-def test_the_script_is_small():
-    from armed_audit.viewer import text_of
-
-    assert len(text_of("viewer.js").splitlines()) < 300
+def test_the_script_is_small_and_makes_no_markup_from_text():
+    script = text_of("viewer.js")
+    assert len(script.splitlines()) < 300
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|\bfetch\b", script)
 
 
 def test_no_data_ends_its_script_element():
