@@ -83,10 +83,15 @@ class Stale(Exception):
 @cache
 def decided() -> tuple[Matrix, ...]:
     """Decide the matrix, negative controls included, once. Raises Stale where it is not as recorded."""
-    matrices = tuple(decide(ALL_PROFILES))
-    if differences := unexpected(matrices):
+    return as_recorded(decide(ALL_PROFILES))
+
+
+def as_recorded(matrices: Iterable[Matrix]) -> tuple[Matrix, ...]:
+    """Return matrices that say what is recorded of their profiles, and raise Stale for others."""
+    found = tuple(matrices)
+    if differences := unexpected(found):
         raise Stale("; ".join(differences))
-    return matrices
+    return found
 
 
 def matrix_viewer() -> str:
@@ -96,7 +101,12 @@ def matrix_viewer() -> str:
 
 def counterexamples() -> str:
     """Return the page of every refuted cell's run. Raises Stale where the verdicts are not as recorded."""
-    return "\n".join(_counterexample_lines(decided())) + "\n"
+    return counterexamples_of(decided())
+
+
+def counterexamples_of(matrices: Iterable[Matrix]) -> str:
+    """Return the runs of every refuted cell of these matrices, those of negative controls first."""
+    return "\n".join(_counterexample_lines(matrices)) + "\n"
 
 
 def _counterexample_lines(matrices: Iterable[Matrix]) -> Iterator[str]:
