@@ -487,10 +487,14 @@ class Postgres:
             _say_hello(session.wire, _PROTOCOL_3, user=USER, database="postgres")
             said = _code(_expect(session.wire, b"E"))
             _check(said in _NO_SLOT, f"a dead-end child says {said}, which is none of {_NO_SLOT}")
-        elif next(self._by_turns):
+        elif next(self._by_turns) and self._is_assigned(session.slot):
+            # It arms, and disarms again: both are blind stores, which would hide that somebody had written there.
             _say_hello(session.wire, _PROTOCOL_3, user="nobody there", database="postgres")
         else:
             _say_hello(session.wire, _PROTOCOL_9, user=USER)
+
+    def _is_assigned(self, slot: int) -> bool:
+        return state_of(self._memory.flags()[slot - 1]) is SlotState.ASSIGNED
 
     def _let_clients_speak(self, living: list[_Session]) -> None:
         """Have dead-end children leave, to whom nobody has spoken yet; the server may be faster."""
