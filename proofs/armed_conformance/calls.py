@@ -62,6 +62,11 @@ def children() -> set[int]:
     return found
 
 
+def names() -> set[str]:
+    """Return the names in /dev/shm, but for those of PostgreSQL servers: others may run some, and ours make none."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("PostgreSQL.")}
+
+
 def end_children(pids: set[int]) -> None:
     """Kill and reap children, so that what one history left is not taken for the next one's."""
     for pid in pids:

@@ -30,7 +30,7 @@ from typing import Any, Final
 from armed import Decision, Engager, EventKind, Supervisor, early, engagement, exits, launch, recovery, registry
 from armed import slots as slot_table
 from armed import supervisor as supervision
-from armed_conformance import crash_targets
+from armed_conformance import calls, crash_targets
 from armed_conformance.crash_targets import HELD, STAGE, TARGETS, clean, leave_armed, wait_for_ever
 
 LIMIT: Final = 20.0
@@ -389,7 +389,7 @@ def sweep_supervisor(
     sweep = Sweep(f"supervisor, {start_method}, SIGKILL")
     if start_method == "spawn":
         import armed.spawn  # noqa: F401 - so that it is counted, too
-    names = set(os.listdir("/dev/shm"))
+    names = calls.names()
     with _adopting():
         for n in itertools.chain((0,), sample.points()):
             count, failure = _kill_supervisor(start_method, n)
@@ -404,7 +404,7 @@ def sweep_supervisor(
             progress(n)
             if failure:
                 sweep.failures.append(f"{sweep.name} at boundary {n}: {failure}")
-        if left := set(os.listdir("/dev/shm")) - names:
+        if left := calls.names() - names:
             sweep.failures.append(f"{sweep.name}: left in /dev/shm: {sorted(left)}")
     # How many instructions there are depends on what comes when: by up to a fifth, on a machine with much to do.
     wanted = len(range(1 + sample.offset % sample.every, sweep.boundaries + 1, sample.every))

@@ -102,7 +102,7 @@ def test_it_says_without_a_terminal_that_a_part_is_through(small):
 def test_it_says_what_quick_leaves_out(small):
     ran, result, _ = small
     assert result["extent"] == "quick"
-    assert len(result["left_out"]) == 13
+    assert len(result["left_out"]) == 14
     assert "left out by --quick" in ran.stderr
     assert any("armed mutate" in line for line in result["left_out"])
 
