@@ -398,7 +398,11 @@ class Looker:
         Which memory it is, is asked last: it may be made anew, at the same place, between any two of these steps.
         """
         try:
-            flags, quitting, generation = self._read()
+            try:
+                flags, quitting, generation = self._read()
+            except BeingMadeAnew:  # it has gone, or has come back elsewhere
+                self.server.find()
+                flags, quitting, generation = self._read()
             anew = generation != self._generation
             if anew:
                 self.server.find()

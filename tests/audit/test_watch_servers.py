@@ -40,6 +40,7 @@ class Watched:
     """A cluster that is looked at when a test says so."""
 
     def __init__(self, cluster):
+        self.cluster = cluster
         self.looker = Looker(cluster.data)
         self.last = self.looker.look()
         self.events = []
@@ -55,7 +56,8 @@ class Watched:
         """Look until something is so."""
         end = time.monotonic() + LIMIT
         while not wanted(self):
-            assert time.monotonic() < end, f"not seen in time; {self.events}"
+            log = self.cluster.log.splitlines()[-12:]
+            assert time.monotonic() < end, f"not seen in time; {self.events}; the log ends with {log}"
             self.look()
 
     def told(self, kind):
