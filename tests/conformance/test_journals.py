@@ -398,6 +398,8 @@ def is_decided_rightly(lines):
     clean = {}
     for line in lines:
         child = line.get("child", {})
+        if line["event"] == "noticed":
+            continue
         if "decision" not in child:
             clean[child.get("pid")] = child.get("clean_word", "0x0")
             continue

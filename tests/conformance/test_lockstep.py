@@ -94,7 +94,7 @@ def test_every_action_of_the_model_has_a_place_in_the_floor():
 
 def test_an_action_that_no_directed_history_takes_fails_the_run(monkeypatch):
     without = [story for story in stories() if "fork" not in story.name]
-    monkeypatch.setattr("armed_conformance.run.stories", lambda: iter(without))
+    monkeypatch.setattr("armed_conformance.run.stories", lambda _: iter(without))
     report = conform("armed:fork", 1, seed=1)
     assert report.mismatch is None
     assert report.as_json()["actions_missing"] == ["fork_fails"]
