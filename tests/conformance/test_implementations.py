@@ -355,8 +355,8 @@ def test_the_same_seed_makes_the_same_choices():
 
 
 def test_without_a_seed_one_is_drawn_and_reported(monkeypatch):
-    monkeypatch.setattr("armed_conformance.run.stories", lambda: iter([USED_AGAIN]))
-    monkeypatch.setattr("armed_conformance.run.deaths", lambda: iter(()))
+    monkeypatch.setattr("armed_conformance.run.stories", lambda _: iter([USED_AGAIN]))
+    monkeypatch.setattr("armed_conformance.run.deaths", lambda _: iter(()))
     seeds = {conform("armed:fork", 1).as_json()["seed"] for _ in range(2)}
     assert len(seeds) == 2
     assert all(isinstance(seed, int) for seed in seeds)

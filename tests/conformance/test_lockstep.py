@@ -142,7 +142,7 @@ def test_a_conformance_run_of_something_wrong_tells_the_story():
 
 
 def test_a_cell_that_is_not_seen_fails_the_run(monkeypatch):
-    monkeypatch.setattr("armed_conformance.run.deaths", lambda: iter(()))
+    monkeypatch.setattr("armed_conformance.run.deaths", lambda _: iter(()))
     report = conform("armed:fork", 1, seed=1)
     assert report.mismatch is None
     assert report.missing
