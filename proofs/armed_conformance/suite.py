@@ -49,6 +49,7 @@ class ConformanceTests:
         coverage = Coverage()
         cannot = play(history, self.make(), coverage)
         if cannot is not None:
+            # Its author has declared it: skipped, with what it is, and not passed.
             pytest.skip(f"the implementation cannot {cannot}")
         if history.name in _CELLS:
             assert coverage.cells[_CELLS[history.name]], "the child did not die in the situation that was wanted"

@@ -471,6 +471,7 @@ def test_an_unknown_release_is_refused(cluster):
     assert "is PostgreSQL 14: known are 15, 16, 17, 18" in refused(cluster.data)
 
 
+# CI is root, so that it runs there.
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: only root can be somebody else")
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["not even the pid", "the pid, but not the memory"])
 def test_somebody_else_is_told_who_may(cluster, mode):
