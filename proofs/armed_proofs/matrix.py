@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from multiprocessing import get_context
@@ -150,7 +150,7 @@ class Cell:
             "premise": _run_as_json(self.premise),
             "failures": [f"{each.name}: {each.answer}" for each in self.failures],
             "reason": self.claim.out_of_scope,
-            "finding": None if finding is None else finding.__dict__,
+            "finding": None if finding is None else asdict(finding),
         }
 
 
