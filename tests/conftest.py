@@ -4,6 +4,7 @@ import faulthandler
 import gc
 import os
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from armed_conformance.postgres.cluster import servers
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script runs in the background begins without one
 os.register_at_fork(after_in_child=faulthandler.disable)  # children that die by SIGSEGV do so on purpose
 
 

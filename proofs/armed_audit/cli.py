@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -514,8 +515,8 @@ def export_model(
     form: Annotated[
         str,
         typer.Argument(
-            help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; events: what the "
-            "lines of a journal mean; claims: C1 to C16, and what serves each."
+            help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; matrix: the same as "
+            "a picture, in SVG; events: what the lines of a journal mean; claims: C1 to C16, and what serves each."
         ),
     ],
     profile: ProfileOption = "reference",
@@ -525,7 +526,9 @@ def export_model(
     directory: Annotated[Path, typer.Option("--to", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write the specification for other people's tools. Obligations in SMT-LIB are written by `armed verify`."""
-    pages = {"versions": versions.markdown, "events": events.markdown, "claims": claims.markdown}
+    pages = {
+        "versions": versions.markdown, "matrix": versions.picture, "events": events.markdown, "claims": claims.markdown,
+    }  # fmt: skip
     if form in pages:
         try:
             print(pages[form](), end="")
@@ -534,7 +537,7 @@ def export_model(
             raise typer.Exit(FAILS) from None
         return
     if form != "tla":
-        _refuse(f"no form {form!r}: give tla, versions, events or claims")
+        _refuse(f"no form {form!r}: give tla, {', '.join(pages)}")
     system = _system(profile, environment)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -753,7 +756,8 @@ def watch_server(
     """Watch the slots of a running PostgreSQL server, 15 to 18: who is armed, armed exits, recoveries, the impossible.
 
     Read-only: no session, no signal, no trace; needs to be root, or may be the server's user. On a terminal a live
-    table, else one event a line; with --json one object a line. Ctrl-C, or the server's end, ends it with a summary.
+    table, else one event a line; with --json one object a line. Ctrl-C, SIGTERM or the server's end: it ends with a
+    summary.
     Exit 1 iff something was seen that cannot be.
     """
     try:
@@ -769,7 +773,10 @@ def watch_server(
         _refuse(str(error))
     # Lines of JSON and a table on the same terminal would be in each other's way; so would they in the same log.
     quiet = json_file == STANDARD_OUTPUT and (sys.stdout.isatty() or not output.table.is_terminal)
-    with closing(looker), output.json_lines() as write, watch.Screen(output.table, quiet=quiet) as screen:
+    with (
+        closing(looker), _sigterm_is_ctrl_c(), output.json_lines() as write,
+        watch.Screen(output.table, quiet=quiet) as screen,
+    ):  # fmt: skip
 
         def tell(event: watch.Event) -> None:
             summary.add(event)
@@ -791,6 +798,16 @@ def watch_server(
             _refuse(str(error))
         tell(summary.event())
     raise typer.Exit(FAILS if summary.impossible else HOLDS)
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """What runs in the background, where Ctrl-C is ignored, or as a service is ended by SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------

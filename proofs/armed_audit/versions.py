@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from armed_audit.viewer import templates
 from armed_model.profiles import PROFILES, REFERENCE, Profile
 from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_proofs.matrix import expected_verdicts, findings
 
 _SIGNS = {"proved": "proved", "refuted": "**refuted**", "out of scope": "-"}
+_MARKS = {"proved": "✓", "refuted": "✗", "out of scope": "–"}
 REACH = {
     "outside": "Can be reached from outside.",
     "debugger": "Only a debugger reaches it, or on Windows an external kill (C3).",
@@ -40,9 +42,31 @@ def markdown() -> str:
     return "\n".join(_lines()) + "\n"
 
 
+def picture() -> str:
+    """Return the matrix of the switch's guarantees as an image, in SVG, without the checks of the model itself."""
+    recorded, claims = _recorded(), _claims_by_name()
+    left, step, row_height, top = 440, 76, 20, 26
+    columns = {name: left + step // 2 + step * i for i, name in enumerate(PROFILES)}
+    rows = []
+    for i, name in enumerate(_in_order(recorded, claims, of_the_model=False)):
+        cells = [
+            {"x": x, "kind": verdict.split()[0], "sign": _MARKS[verdict]}
+            for profile, x in columns.items()
+            if (verdict := recorded[profile].get(name))
+        ]
+        is_part = _bare(name) != name
+        rows.append({"y": top + row_height * i, "title": _title(name, claims), "is_part": is_part, "cells": cells})
+    verdicts = [cell["kind"] for row in rows for cell in row["cells"]]
+    told = f"{len(rows)} rows, {len(columns)} versions: {verdicts.count('proved')} proved, "
+    told += f"{verdicts.count('refuted')} refuted, {verdicts.count('out')} out of scope; docs/versions.md says which."
+    return templates().get_template("matrix.svg").render(
+        rows=rows, columns=list(columns.items()), left=left, cell_width=step - 6, told=told,
+        width=left + step * len(columns) + 8, height=top + row_height * len(rows) + 30,
+    )  # fmt: skip
+
+
 def _lines() -> Iterator[str]:
-    recorded = {name: expected_verdicts()[name] for name in PROFILES}
-    claims = {each.name: each for each in _claims(REFERENCE)}
+    recorded, claims = _recorded(), _claims_by_name()
     yield "# What the switch guarantees, version by version"
     yield ""
     yield "Written by `armed export versions` from the recorded verdicts; `armed prove` fails where it finds others."
@@ -54,8 +78,7 @@ def _lines() -> Iterator[str]:
     for profile in PROFILES.values():
         yield f"- **{profile.name}**: {profile.sentence}"
     yield ""
-    names = list(dict.fromkeys(name for verdicts in recorded.values() for name in verdicts))
-    yield from _table([name for name in names if not _is_of_the_model(claims[_bare(name)])], recorded, claims)
+    yield from _table(recorded, claims, of_the_model=False)
     yield "A row *of backends alone* is there where the shortest run that refutes has an auxiliary process in it."
     yield _COVERAGE
     yield ""
@@ -65,7 +88,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "What these say is that the model is as it was meant: they are decided like the others."
     yield ""
-    yield from _table([name for name in names if _is_of_the_model(claims[_bare(name)])], recorded, claims)
+    yield from _table(recorded, claims, of_the_model=True)
     yield "## Why"
     yield ""
     told: dict[tuple[str, str, str, str], list[str]] = {}
@@ -93,17 +116,38 @@ def _lines() -> Iterator[str]:
 
 
 def _table(
-    names: list[str], recorded: dict[str, dict[str, str]], claims: dict[str, Property | LeadsTo]
+    recorded: dict[str, dict[str, str]], claims: dict[str, Property | LeadsTo], of_the_model: bool
 ) -> Iterator[str]:
     yield "| property | " + " | ".join(PROFILES) + " |"
     yield "| --- |" + " --- |" * len(PROFILES)
-    order = list(claims)
-    for name in sorted(names, key=lambda name: (order.index(_bare(name)), name)):
-        environment = claims[_bare(name)].environment
-        title = f"`{name}`" if _bare(name) == name else "... of backends alone"
-        title += f" ({environment})" if environment != "calm" and _bare(name) == name else ""
+    for name in _in_order(recorded, claims, of_the_model):
+        title = _title(name, claims).replace(_bare(name), f"`{_bare(name)}`")
         yield f"| {title} | " + " | ".join(_SIGNS.get(recorded[each].get(name, ""), "") for each in PROFILES) + " |"
     yield ""
+
+
+def _in_order(
+    recorded: dict[str, dict[str, str]], claims: dict[str, Property | LeadsTo], of_the_model: bool
+) -> list[str]:
+    names = {name for verdicts in recorded.values() for name in verdicts}
+    order = list(claims)
+    chosen = [name for name in names if _is_of_the_model(claims[_bare(name)]) is of_the_model]
+    return sorted(chosen, key=lambda name: (order.index(_bare(name)), name))
+
+
+def _title(name: str, claims: dict[str, Property | LeadsTo]) -> str:
+    if _bare(name) != name:
+        return "... of backends alone"
+    environment = claims[name].environment
+    return name if environment == "calm" else f"{name} ({environment})"
+
+
+def _recorded() -> dict[str, dict[str, str]]:
+    return {name: expected_verdicts()[name] for name in PROFILES}
+
+
+def _claims_by_name() -> dict[str, Property | LeadsTo]:
+    return {each.name: each for each in _claims(REFERENCE)}
 
 
 def _is_of_the_model(claim: Property | LeadsTo) -> bool:

@@ -340,7 +340,8 @@ def command(cluster):
         each.process.communicate(timeout=LIMIT)
 
 
-def test_the_log_has_one_object_a_line(cluster, command):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_log_has_one_object_a_line(cluster, command, end):
     client = cluster.connect()
     watching = command("--json", "--interval", "0.02")
     first = json.loads(watching.line())
@@ -349,7 +350,7 @@ def test_the_log_has_one_object_a_line(cluster, command):
     lines = [first]
     while lines[-1]["event"] != "armed_exit" or "recovery" not in {each["event"] for each in lines}:
         lines.append(json.loads(watching.line()))
-    watching.process.send_signal(signal.SIGINT)
+    watching.process.send_signal(end)
     said, complained, status = watching.rest()
     lines += map(json.loads, said.splitlines())
     assert (complained, status) == ("", 0)

@@ -61,7 +61,7 @@ def watching(cluster, log):
         yield process.pid
     finally:
         process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT: what a script runs in the background ignores that
         process.wait(LIMIT)
 
 
