@@ -650,7 +650,8 @@ class Supervisor:
         is_due = len(self._tellable()) > noted or self._may_start_again() or self._close_asked is not None
         due = 0.0 if is_due else min(deadline, self._deadlines.next)
         try:
-            for pidfd in self._watch.wait(due - time.monotonic()):
+            seconds, wait = due - time.monotonic(), self._watch.wait
+            for pidfd in wait(seconds) if self._bell is None else self._bell.wait(wait, seconds):
                 with signals_blocked():  # keeps handlers out where there is one thread only: see _begin
                     if self._bell is not None and pidfd == self._bell.ear.number:
                         self._listen(self._bell)

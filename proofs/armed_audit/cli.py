@@ -31,7 +31,7 @@ from armed_audit import bench as benchmarks
 from armed_audit import claims, versions
 from armed_audit import report as reports
 from armed_audit import verify as verification
-from armed_conformance import exhaustive
+from armed_conformance import crash_points, exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
@@ -506,7 +506,7 @@ def mutate_specification(
     if not report.judgements:
         _refuse(f"no mutant has {only!r} in its name")
     _show_mutants(output.table, report)
-    output.write_json(report.as_json())
+    output.write_json(report.as_json() | _of_which_source())
     raise typer.Exit(FAILS if report.survivors else HOLDS)
 
 
@@ -515,8 +515,8 @@ def export_model(
     form: Annotated[
         str,
         typer.Argument(
-            help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; matrix: the same as "
-            "a picture, in SVG; events: what the lines of a journal mean; claims: C1 to C16, and what serves each."
+            help="tla: a TLA+ module and its configuration; versions: what each profile guarantees; matrix: that as a "
+            "picture, in SVG; events: what the lines of a journal mean; claims: C1 to C16, and what serves each."
         ),
     ],
     profile: ProfileOption = "reference",
@@ -587,6 +587,7 @@ def bench(
     output = Output(json_file)
     extent = benchmarks.Extent(trials, memory, children, tuple(peer or benchmarks.PEERS))
     result: dict[str, Any] = {"machine": (machine := benchmarks.machine()), "topics": {}, "not_run": {}}
+    result |= _of_which_source()
     output.table.print(_of_what(machine), highlight=False, soft_wrap=True)
     rows: list[benchmarks.Row] = []
     for name, measure in benchmarks.TOPICS.items():
@@ -798,6 +799,11 @@ def watch_server(
             _refuse(str(error))
         tell(summary.event())
     raise typer.Exit(FAILS if summary.impossible else HOLDS)
+
+
+def _of_which_source() -> dict[str, Any]:
+    """Of which commit a result is, and whether files differed from it."""
+    return {"commit": crash_points.commit(), "changed": crash_points.changed()}
 
 
 @contextmanager

@@ -361,7 +361,11 @@ def _not_shown(
     ]  # fmt: skip
     return {
         "left_out": verified["left_out"],
-        "of_no_commit": [name for name, found in ((MUTANTS, mutants), (BENCH, bench)) if found is not None],
+        "of_another_commit": [
+            f"{name}: of commit {found.get('commit') or 'unknown'}" + ", with changes" * bool(found.get("changed"))
+            for name, found in ((MUTANTS, mutants), (BENCH, bench))
+            if found is not None and (found.get("changed") or found.get("commit") != verified["versions"]["commit"])
+        ],
         "not_run": not_run,
         "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]],
         "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from armed_audit.viewer import templates
 from armed_model.profiles import PROFILES, REFERENCE, Profile
@@ -10,7 +11,7 @@ from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_proofs.matrix import expected_verdicts, findings
 
 _SIGNS = {"proved": "proved", "refuted": "**refuted**", "out of scope": "-"}
-_MARKS = {"proved": "✓", "refuted": "✗", "out of scope": "–"}
+_MARKS = {"proved": "✓", "refuted": "✗", "out of scope": "-"}
 REACH = {
     "outside": "Can be reached from outside.",
     "debugger": "Only a debugger reaches it, or on Windows an external kill (C3).",
@@ -47,7 +48,7 @@ def picture() -> str:
     recorded, claims = _recorded(), _claims_by_name()
     left, step, row_height, top = 440, 76, 20, 26
     columns = {name: left + step // 2 + step * i for i, name in enumerate(PROFILES)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, name in enumerate(_in_order(recorded, claims, of_the_model=False)):
         cells = [
             {"x": x, "kind": verdict.split()[0], "sign": _MARKS[verdict]}

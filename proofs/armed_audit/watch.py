@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ from armed_conformance.postgres.memory import (
     state_of,
     title_of,
 )
-from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
+from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who, shortest_path
 
 LIMIT: Final = 30.0
 """Seconds for which a server may be without shared memory that can be read, before the watch gives up."""
@@ -228,7 +228,7 @@ def _change(slot: int, was: Held, now: Held, after: Look, rows: tuple[Row, ...])
 
 def _life(source: SlotState, dest: SlotState, rows: tuple[Row, ...], disarmed: bool) -> list[Trigger] | None:
     """Return the child's own steps, of which it arms but once and never after it has disarmed; None: there are none."""
-    path = shortest(source, dest, [row for row in rows if row.who is Who.CHILD])
+    path = _shortest(source, dest, [row for row in rows if row.who is Who.CHILD])
     if path is None or (Trigger.ARM in path and (disarmed or Trigger.DISARM in path)):
         return None
     return path
@@ -247,23 +247,15 @@ def _lives(
         if not (row.trigger is Trigger.RELEASE and row.source in (SlotState.ACTIVE, SlotState.WALSENDER) and not crash)
     ]
     if not another:
-        return shortest(source, dest, legal)
-    end = shortest(source, SlotState.UNUSED, legal)
-    start = shortest(SlotState.UNUSED, dest, legal)
+        return _shortest(source, dest, legal)
+    end = _shortest(source, SlotState.UNUSED, legal)
+    start = _shortest(SlotState.UNUSED, dest, legal)
     return None if end is None or start is None else end + start
 
 
-def shortest(source: SlotState, dest: SlotState, rows: list[Row]) -> list[Trigger] | None:
-    """Return the triggers of a shortest path of rows; empty from a state to itself; None: there is no path."""
-    paths: dict[SlotState, list[Trigger]] = {source: []}
-    border = [source]
-    while border and dest not in paths:
-        state = border.pop(0)
-        for row in rows:
-            if row.source is state and row.dest not in paths:
-                paths[row.dest] = [*paths[state], row.trigger]
-                border.append(row.dest)
-    return paths.get(dest)
+def _shortest(source: SlotState, dest: SlotState, rows: Iterable[Row]) -> list[Trigger] | None:
+    path = () if source is dest else shortest_path(source, dest, rows)
+    return None if path is None else [row.trigger for row in path]
 
 
 def _begins(before: Look, quitting: bool, anew: bool) -> bool:

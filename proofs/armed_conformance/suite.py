@@ -11,16 +11,16 @@ Each directed history is a test of its own, and must see the cell that it is the
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar
 
 import pytest
 
-from armed_conformance.histories import History, cells, deaths, play, stories
-from armed_conformance.lockstep import Coverage
+from armed_conformance.histories import History, cells, deaths, play, profile_of, stories
+from armed_conformance.lockstep import Cell, Coverage
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Implementation
-
-_CELLS = {str(cell): cell for cell in cells()}
+from armed_model.profiles import Profile
 
 
 class ConformanceTests:
@@ -43,16 +43,22 @@ class ConformanceTests:
         """Return a new implementation."""
         return cls.implementation()
 
-    @pytest.mark.parametrize("history", [*stories(), *deaths()], ids=lambda history: history.name)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make a test of each directed history of the profile that the implementation is held to."""
+        if "history" in metafunc.fixturenames:
+            profile = profile_of(self.make())
+            metafunc.parametrize("history", [*stories(profile), *deaths(profile)], ids=lambda history: history.name)
+
     def test_directed_history(self, history: History) -> None:
         """Implementation and model go the same way; a cell's own history has seen it."""
-        coverage = Coverage()
-        cannot = play(history, self.make(), coverage)
+        coverage, implementation = Coverage(), self.make()
+        cannot = play(history, implementation, coverage)
         if cannot is not None:
             # Its author has declared it: skipped, with what it is, and not passed.
             pytest.skip(f"the implementation cannot {cannot}")
-        if history.name in _CELLS:
-            assert coverage.cells[_CELLS[history.name]], "the child did not die in the situation that was wanted"
+        cell = _cells_by_name(profile_of(implementation)).get(history.name)
+        if cell is not None:
+            assert coverage.cells[cell], "the child did not die in the situation that was wanted"
 
     def test_random_histories(self) -> None:
         """Implementation and model go the same way, whatever Hypothesis thinks of."""
@@ -60,3 +66,8 @@ class ConformanceTests:
         run_histories(self.make, self.histories, coverage, seed=self.seed)
         assert coverage.histories >= self.histories
         assert sum(coverage.deaths.values()) > 0, "no child has died in any of them"
+
+
+@cache
+def _cells_by_name(profile: Profile) -> dict[str, Cell]:
+    return {str(cell): cell for cell in cells(profile)}

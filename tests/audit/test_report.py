@@ -137,14 +137,22 @@ def test_what_was_not_run_is_listed(evidence):
 
 def test_mutants_are_told_of_where_there_are_results(evidence):
     kills = {"slot_has_one_owner": {"all": 31, "alone": 4}}
-    (evidence / "mutants.json").write_text(json.dumps({"mutants": 40, "counts": {}, "survivors": [], "kills": kills}))
+    of = json.loads((evidence / "verify.json").read_text())["versions"]
+    mutants = {"mutants": 40, "counts": {}, "survivors": [], "kills": kills, "commit": of["commit"], "changed": False}
+    (evidence / "mutants.json").write_text(json.dumps(mutants))
     data = reports.gather(evidence)
     found = {each["name"]: each["kills"] for each in data["properties"]}
     assert found["slot_has_one_owner"] == {"all": 31, "alone": 4}
     assert found["decision_is_exact"] == {"all": 0, "alone": 0}
     assert "kills 31, 4 of them alone" in reports.render(data)
     assert not any("mutants" in each for each in data["not_shown"]["not_run"])
-    assert data["not_shown"]["of_no_commit"] == ["mutants.json"]
+    assert data["not_shown"]["of_another_commit"] == []
+    for differs, told in (({"commit": "abc"}, "mutants.json: of commit abc"), ({"changed": True}, ", with changes")):
+        (evidence / "mutants.json").write_text(json.dumps(mutants | differs))
+        data = reports.gather(evidence)
+        (line,) = data["not_shown"]["of_another_commit"]
+        assert told in line
+        assert line in reports.render(data)
 
 
 @pytest.fixture

@@ -102,6 +102,24 @@ def test_nothing_is_loaded_from_elsewhere(site):
         assert not loads.search(file.read_text()), file.name
 
 
+@pytest.mark.needs_browser
+@pytest.mark.parametrize("name", ["index", "matrix", "counterexamples", "versions", "benchmarks", "search"])
+def test_a_page_opens_in_a_browser_without_a_complaint_and_asks_nobody_else(site, browser, name):
+    browser.open(site / f"{name}.html")
+    assert browser.run("document.querySelector('h1, h2').textContent") != ""
+    assert browser.complaints == []
+    assert [each for each in browser.requests if not each.startswith((f"file://{site}/", "data:"))] == []
+
+
+@pytest.mark.needs_browser
+def test_a_refuted_cell_is_stepped_through_on_the_site(site, browser):
+    browser.open(site / "matrix.html")
+    browser.run("document.querySelector('[data-cell=\"18: armed_exit_triggers_recovery\"]').click()")
+    browser.run("document.querySelector('[data-go=next]').click()")
+    assert browser.run("document.querySelector('article.run output').textContent").startswith("Step 1 of ")
+    assert browser.complaints == []
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "complaint"),
     [

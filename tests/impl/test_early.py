@@ -574,3 +574,112 @@ def test_it_is_off_in_a_supervisor_that_failed_to_start_and_nothing_is_left(monk
     with pytest.raises(ZeroDivisionError):
         Supervisor()
     assert set(os.listdir("/proc/self/fd")) == descriptors
+
+
+# --- The slice of the thread that waits ------------------------------------------------------------------------------
+
+
+def slice_of_this_thread():
+    """Nanoseconds, as the kernel says; 0 where it knows no slices."""
+    number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]
+    attributes = (ctypes.c_uint64 * 7)()
+    assert ctypes.CDLL(None).syscall(number, 0, attributes, 56, 0) == 0
+    return attributes[3]
+
+
+# Needs Linux 6.12, which nobody can install.
+with_slices = pytest.mark.skipif(
+    is_available() and slice_of_this_thread() <= 100_000,
+    reason="NOT RUN: this kernel gives a thread no slice of its own",
+)
+
+
+@pytest.fixture
+def bell():
+    bell = early.Bell()
+    yield bell
+    bell.close()
+
+
+def waits(bell, ready=(), seconds=1.0):
+    """Return the slice inside of a wait."""
+    found = []
+    assert bell.wait(lambda given: found.append((given, slice_of_this_thread())) or [*ready], seconds) == [*ready]
+    ((given, inside),) = found
+    assert given == seconds
+    return inside
+
+
+@with_slices
+def test_the_slice_is_short_while_the_supervisor_waits_and_not_after(bell):
+    usual = slice_of_this_thread()
+    assert waits(bell) == 100_000 < usual
+    assert slice_of_this_thread() == usual
+    assert waits(bell, [bell.ear.number + 1]) == 100_000
+    assert slice_of_this_thread() == usual
+
+
+@with_slices
+@pytest.mark.parametrize(
+    "next_call", [lambda bell: bell.rope(), lambda bell: bell.close(), waits, lambda bell: waits(bell, seconds=0.0)],
+    ids=["start", "close", "wait", "poll"],
+)  # fmt: skip
+def test_after_a_ring_it_stays_short_until_the_next_call(bell, next_call):
+    usual = slice_of_this_thread()
+    waits(bell, [bell.ear.number])
+    assert slice_of_this_thread() == 100_000
+    waits(bell, [bell.ear.number])
+    next_call(bell)
+    assert slice_of_this_thread() == usual
+
+
+@with_slices
+def test_who_polls_keeps_his_slice(bell):
+    usual = slice_of_this_thread()
+    assert waits(bell, seconds=0.0) == waits(bell, seconds=-1.0) == usual
+
+
+@with_slices
+def test_an_exception_that_comes_while_it_waits_restores_it(bell):
+    usual = slice_of_this_thread()
+    with pytest.raises(ZeroDivisionError):
+        bell.wait(lambda seconds: 1 // 0, 1.0)
+    assert slice_of_this_thread() == usual
+
+
+@with_slices
+def test_a_thread_that_has_chosen_its_policy_keeps_it(bell):
+    found = []
+
+    def batch():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        found.extend([slice_of_this_thread(), waits(bell), slice_of_this_thread(), os.sched_getscheduler(0)])
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    thread.join()
+    usual = found[0]
+    assert found == [usual, usual, usual, os.SCHED_BATCH]
+
+
+@with_slices
+def test_children_have_the_usual_slice(gate):
+    usual, may_end = slice_of_this_thread(), gate()
+
+    def target(me, shared):
+        shared[8 * me.generation : 8 * me.generation + 8] = slice_of_this_thread().to_bytes(8, "little")
+
+    page = mmap.mmap(-1, mmap.PAGESIZE)
+    with Supervisor(make_shared=lambda: page, stop_after=LIMIT) as sup:
+        sup.start(target)
+        sup.run(LIMIT)
+        sup.start(dying, may_end)
+        assert kinds(sup.step(LIMIT))[0] == "started"
+        assert kinds(sup.step(LIMIT)) == ["noticed"]
+        assert slice_of_this_thread() == 100_000
+        may_end.open()
+        sup.run(LIMIT)
+        assert slice_of_this_thread() == usual
+        sup.start(target)
+        sup.run(LIMIT)
+    assert [int.from_bytes(page[at : at + 8], "little") for at in (8, 16)] == [usual, usual]
