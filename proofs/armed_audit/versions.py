@@ -24,8 +24,8 @@ lock-group leaders, the syslogger, exit hooks other than the PGPROC's and the sw
 peculiar to one kind (the archiver's 1, the checkpointer's 0), who is started in a shutdown, dead-end children
 between the reset and service, a failing start-up process that ends the postmaster while auxiliary processes are
 there (15 and later), an immediate shutdown that does not wait for the children (to 9.3), and recovery begun
-without a dead child ("WAL was shut down unexpectedly", 18). That 16 and 17 behave as 15 is believed, not
-checked."""
+without a dead child ("WAL was shut down unexpectedly", 18). Servers of 16 and 17 do as profile 15 says in the
+histories of `armed conform` and in the replays of [divergences](divergences.md); beyond those it is believed."""
 
 _ENVIRONMENTS = """\
 A word in brackets is the environment, what is there besides calm. `+grandchild`: a child forks; `+stray`: some
