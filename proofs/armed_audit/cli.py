@@ -632,7 +632,7 @@ def _must_be_able_to_plot(file: Path, topic: str | None) -> None:
 
 def _explore_beside_tlc(progress: Callable[[str], None]) -> list[tlc.Opinion]:
     opinions = []
-    for each in tlc.second_opinions([*tlc.QUICK, *tlc.FULL]):
+    for each in tlc.second_opinions([*tlc.QUICK, *tlc.USUAL]):
         opinions.append(each)
         progress(f"{EXPLORE}: {each.profile}, {each.environment}, {each.size}")
     return opinions

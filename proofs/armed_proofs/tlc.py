@@ -26,7 +26,7 @@ from armed_model.properties import Property
 from armed_model.render import claims_of, tla, tla_config, tla_name
 from armed_model.system import System
 
-LIMIT = 180.0
+LIMIT = 900.0
 """How many seconds one run of TLC may take. One that is not through by then is a failure."""
 
 MANY = 200_000
@@ -46,7 +46,7 @@ QUICK: tuple[Bounds, ...] = (
 )
 """What a quick look compares: five runs of TLC, of a second or two each."""
 
-FULL: tuple[Bounds, ...] = (
+USUAL: tuple[Bounds, ...] = (
     ("reference", "calm", 1, 2),
     ("reference", "calm", 2, 2),
     ("reference", "calm", 3, 2),
@@ -56,6 +56,7 @@ FULL: tuple[Bounds, ...] = (
     ("reference", "+orphan", 2, 2),
     ("reference", "+cancel", 1, 2),
     ("15", "calm", 1, 2),
+    ("15", "calm", 2, 2),
     ("15", "+stray", 1, 1),
     ("15", "+stray", 2, 1),
     ("15", "+grandchild", 2, 1),
@@ -63,13 +64,25 @@ FULL: tuple[Bounds, ...] = (
     ("15", "+cancel", 2, 1),
     ("18", "calm", 1, 1),
     ("18", "calm", 1, 2),
+    ("18", "calm", 2, 2),
     ("18", "+stray", 1, 1),
     ("18", "+stray", 2, 1),
     ("18", "+grandchild", 1, 1),
     ("18", "+orphan", 2, 1),
     ("18", "+cancel", 2, 1),
 )
-"""What a full verification compares: some minutes."""
+"""What a verification compares: some minutes."""
+
+FULL: tuple[Bounds, ...] = (
+    *USUAL,
+    ("reference", "+grandchild", 2, 2),
+    ("15", "calm", 3, 2),
+    ("15", "+grandchild", 2, 2),
+    ("15", "+orphan", 2, 2),
+    ("18", "calm", 3, 2),
+    ("18", "+orphan", 2, 2),
+)
+"""What a full one does: up to two million states."""
 
 
 class Missing(Exception):
