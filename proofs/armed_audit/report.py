@@ -275,7 +275,7 @@ def _properties(
                 "verdicts": [],
             },
         )
-        texts = [] if cell["children"] != "all" else written.get((cell["profile"], cell["environment"], name), [])
+        texts = written.get(_where(cell), [])
         entry["verdicts"].append(
             {
                 "profile": cell["profile"],
@@ -307,6 +307,12 @@ def _written(index: Mapping[str, Any] | None) -> dict[tuple[str, str, str | None
     for each in index["obligations"] if index else []:
         found.setdefault((each["profile"], each["environment"], each["property"]), []).append(each["sha256"])
     return found
+
+
+def _where(cell: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return where the index has a cell's texts."""
+    alone = "" if cell["children"] == "all" else f", {cell['children']}"
+    return cell["profile"], cell["environment"] + alone, cell["property"]
 
 
 def _digest(hashes: Sequence[str]) -> str:
@@ -357,7 +363,7 @@ def _not_shown(
     unwritten = [
         f"{cell['profile']}: {name_of(cell)}" for cell in cells
         if index and cell["verdict"] == "proved" and cell["profile"] in PROFILES
-        and (cell["children"] != "all" or (cell["profile"], cell["environment"], cell["property"]) not in written)
+        and _where(cell) not in written
     ]  # fmt: skip
     return {
         "left_out": verified["left_out"],

@@ -59,7 +59,6 @@ class Extent:
     lives: int
 
 
-_ALL_SYSTEMS = tuple(System(profile, environment) for profile in PROFILES.values() for environment in ENVIRONMENTS)
 QUICK = Extent(
     name="quick",
     profiles=("18", "reference"),
@@ -83,7 +82,7 @@ USUAL = Extent(
     sizes=(*QUICK.sizes, Size(2, 1), Size(1, 2)),
     reference_sizes=(*QUICK.reference_sizes, Size(2, 2), Size(3, 2)),
     states_compared=200,
-    by_cvc5=_ALL_SYSTEMS,
+    by_cvc5=evidence.all_systems(),
     by_tlc=tlc.USUAL,
     histories=600,
     spawned_histories=0,

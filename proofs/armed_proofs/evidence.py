@@ -22,9 +22,11 @@ from typing import Any, TypeVar
 import z3
 
 from armed_model.profiles import PROFILES, Profile
-from armed_model.properties import Property, properties
+from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_model.system import ENVIRONMENTS, System
+from armed_proofs import liveness
 from armed_proofs.invariants import key
+from armed_proofs.matrix import Claim, expected_verdicts
 from armed_proofs.obligations import IMPOSSIBLE, Obligation, discharge, invariant_obligations, property_obligations
 
 LOGIC = "QF_AUFDTLIA"
@@ -171,7 +173,7 @@ def write_facts(facts: Iterable[Any]) -> tuple[Written, ...]:
     return tuple({each.text: each for each in map(write, facts)}.values())
 
 
-def smtlib(obligation: Obligation, system: System | None = None, claim: Property | None = None) -> str:
+def smtlib(obligation: Obligation, system: System | None = None, claim: Claim | None = None) -> str:
     """Return the obligation as a complete benchmark in SMT-LIB 2.6, `unsat` if the obligation holds. Raises Refused.
 
     Of the system, and of the property that it belongs to, if any, it tells in comments.
@@ -180,7 +182,7 @@ def smtlib(obligation: Obligation, system: System | None = None, claim: Property
 
 
 def _benchmark(
-    obligation: Obligation, facts: tuple[Written, ...], system: System | None, claim: Property | None
+    obligation: Obligation, facts: tuple[Written, ...], system: System | None, claim: Claim | None
 ) -> str:
     goal = write(obligation.goal)
     lines = [f"; {line}" for line in _about(obligation, system, claim)]
@@ -201,7 +203,7 @@ def declarations(expressions: Iterable[Written]) -> list[str]:
     return [text for _, _, text in sorted(frozenset[Declaration]().union(*[each.needs for each in expressions]))]
 
 
-def _about(obligation: Obligation, system: System | None, claim: Property | None) -> list[str]:
+def _about(obligation: Obligation, system: System | None, claim: Claim | None) -> list[str]:
     lines = [f"obligation: {obligation.name}"]
     if system is not None:
         lines += [f"profile: {system.profile.name}", f"environment: {key(system)}"]
@@ -219,7 +221,7 @@ class Proved:
     """An obligation that z3 answers `unsat`, and the property that it belongs to; without, it is the invariant's."""
 
     obligation: Obligation
-    claim: Property | None
+    claim: Claim | None
     is_impossible: bool
     """The facts alone have no model: the action that they speak of cannot happen."""
 
@@ -244,11 +246,14 @@ class Proofs:
 
 
 def prove(system: System) -> Proofs:
-    """Ask z3 everything that is claimed of the system. Raises NotInductive."""
-    claims = properties(system.profile, system.backends_alone)
-    claims = tuple(each for each in claims if each.environment == system.environment and not each.out_of_scope)
-    asked: list[tuple[Property | None, Obligation]] = [(None, each) for each in invariant_obligations(system)]
-    asked += property_obligations(system, claims)
+    """Ask z3 what is claimed of the system; of backends alone, what is recorded of them. Raises NotInductive."""
+    claims = _claims(system)
+    asked: list[tuple[Claim | None, Obligation]] = [(None, each) for each in invariant_obligations(system)]
+    asked += property_obligations(system, [each for each in claims if isinstance(each, Property)])
+    for run in claims:
+        if isinstance(run, LeadsTo):  # several share a chain of stages: a name has to say whose it is
+            chain = liveness.obligations(system, run)
+            asked += [(run, replace(each, name=f"{run.name}: {each.name}")) for each in chain]
     answers = list(discharge(each for _, each in asked))
     skipped: set[str] = set()
     for (claim, each), answer in zip(asked, answers, strict=True):
@@ -264,9 +269,27 @@ def prove(system: System) -> Proofs:
     return Proofs(system, tuple(proved), tuple(claim.name for claim in claims if claim.name in skipped))
 
 
+def _claims(system: System) -> list[Claim]:
+    profile, alone = system.profile, system.backends_alone
+    every: list[Claim] = [*properties(profile, alone), *leads_to(profile, alone)]
+    recorded = expected_verdicts()[profile.name] if alone else {}
+    return [
+        each for each in every
+        if each.environment == system.environment and not each.out_of_scope
+        and (not alone or f"{each.name}, backends alone" in recorded)
+    ]  # fmt: skip
+
+
 def all_systems() -> tuple[System, ...]:
-    """Return every profile in every environment."""
-    return tuple(System(profile, environment) for profile in PROFILES.values() for environment in ENVIRONMENTS)
+    """Return every profile in every environment, and backends alone where something is proved of them alone."""
+    every = [System(profile, environment) for profile in PROFILES.values() for environment in ENVIRONMENTS]
+    for profile in PROFILES.values():
+        proved = {name for name, verdict in expected_verdicts()[profile.name].items() if verdict == "proved"}
+        for environment in ENVIRONMENTS:
+            alone = System(profile, environment, backends_alone=True)
+            if any(f"{each.name}, backends alone" in proved for each in _claims(alone)):
+                every.append(alone)
+    return tuple(every)
 
 
 def for_each_system(
