@@ -34,6 +34,7 @@ from armed_audit import verify as verification
 from armed_conformance import crash_points, exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
+from armed_conformance.protocol import NotHere
 from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
@@ -720,6 +721,8 @@ def _importing() -> Iterator[None]:
         yield
     except exhaustive.NotSearched as error:
         _refuse(f"{error}: leave --depth out")
+    except NotHere as error:
+        _refuse(str(error))
     except UnknownTarget as error:
         _refuse(f"{error} (looked for in {here} and on PYTHONPATH)")
 

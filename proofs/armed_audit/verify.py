@@ -19,6 +19,7 @@ from armed_conformance import crash_points, crash_targets, soak, stray_writes
 from armed_conformance.decisions import compare_decisions
 from armed_conformance.exhaustive import EVERYTHING_IS_ORDERED, exhaust
 from armed_conformance.lockstep import Mismatch
+from armed_conformance.protocol import NotHere
 from armed_conformance.run import POSTGRES, conform, draw_seed
 from armed_model.explore import explore, violations
 from armed_model.interpret import Instance, Size, Sought
@@ -452,8 +453,9 @@ def _conform(part: Part, target: str, histories: int, seed: int, progress: Progr
     part.counts = {name: seen[name] for name in wanted}
     part.tables = {"cells": seen["cells"]}
     part.failures += [report.mismatch] if report.mismatch else []
-    if not report.mismatch:
+    if not report.mismatch:  # both have adapters of ours, which can do what the histories need
         part.failures += [f"never seen: {cell}" for cell in report.missing]
+        part.failures += [f"cut short: {name}" for name in report.cut_short]
 
 
 def _exhaust(part: Part, extent: Extent, progress: Progress) -> None:
@@ -481,7 +483,11 @@ def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) 
     total: Counter[str] = Counter()
     for bindir in found:
         one = Part(part.name, part.claim)
-        _conform(one, f"{POSTGRES}{bindir}", histories, seed, progress)
+        try:
+            _conform(one, f"{POSTGRES}{bindir}", histories, seed, progress)
+        except NotHere as error:
+            part.not_run = f"{bindir}: {error}"
+            continue
         for name, count in one.counts.items():
             total[name] += sum(count.values()) if isinstance(count, dict) else count
         part.failures += [f"{bindir}: {line}" for line in one.failures]

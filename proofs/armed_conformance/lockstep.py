@@ -3,7 +3,8 @@
 The harness chooses what children do; the model says whether it is legal and what follows; the implementation must agree
 on every flag, every decision, every refusal and on what is held. What the implementation may choose (which free slot,
 in which order deaths are dealt with, whether a child that is told to stop gets to leave in the orderly way) is checked
-against what the model allows, not predicted. The `Monitor` holds every flag to the rows of the lifecycle besides.
+against what the model allows, not predicted. Where each step of a child is seen, the `Monitor` holds every flag to the
+rows of the lifecycle besides; of a server several are seen at once, and there its flags are compared and no more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from armed_conformance.protocol import (
     Decided,
     ExitKind,
     Implementation,
+    NotHere,
     Observation,
     Possible,
     Refused,
@@ -128,6 +130,12 @@ class Coverage:
     cells: Counter[Cell] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
 
+    def add(self, cell: Cell) -> None:
+        """Count a death that was ordered, and that the supervisor has dealt with."""
+        self.cells[cell] += 1
+        self.deaths[cell.exit_kind] += 1
+        self.armed_deaths += cell.engaged
+
 
 @dataclass
 class _Actor:
@@ -139,6 +147,7 @@ class _Actor:
     ending_block: bool = False  # giving back has begun; the block takes nothing more
     frozen: bool = False
     auxiliary: bool = False  # the supervisor has started it
+    died_in: Cell | None = None  # the situation in which the harness has ended it
 
 
 class Lockstep:
@@ -232,7 +241,7 @@ class Lockstep:
         self.orders.append(("start",))
         self._tell("start a child")
         try:
-            child: int | str = self._ask("start", self.implementation.start)
+            child: int | str = self._ask("start", self.implementation.start, may_be_impossible=True)
         except Refused as refused:
             child = str(refused)
         except Cannot:
@@ -333,7 +342,7 @@ class Lockstep:
         before = self._look().resource.get(child, frozenset())
         self._tell(f"child {child}: {step.value}")
         try:
-            self._ask(step.value, lambda: self.implementation.step(child, step))
+            self._ask(step.value, lambda: self.implementation.step(child, step), may_be_impossible=True)
         except Refused as refused:
             self._tell(f"    refused: {refused}")
             self.coverage.refusals += 1
@@ -401,8 +410,8 @@ class Lockstep:
 
     def _end(self, child: int, kind: ExitKind) -> None:
         actor = self._actors[child]
-        self._agree("end", lambda: self.implementation.end(child, kind))
-        self._cover(child, kind)
+        self._agree("end", lambda: self.implementation.end(child, kind), may_be_impossible=True)
+        actor.died_in = self._cell_of(actor, kind)
         if kind.exit.orderly:
             self._leave_in_the_orderly_way(actor, kind.exit.status)
         else:
@@ -464,14 +473,19 @@ class Lockstep:
 
     # Calls to the implementation -------------------------------------------------------------------------------------
 
-    def _ask(self, call: str, make: Callable[[], _Result]) -> _Result:
-        """Call the implementation. What it raises is a difference, but for Refused; so is a call that does not end."""
+    def _ask(self, call: str, make: Callable[[], _Result], *, may_be_impossible: bool = False) -> _Result:
+        """Call the implementation. What it raises is a difference, but for Refused; so is a call that does not end.
+
+        Cannot is none where the protocol says so. That something is missing here says nothing about the implementation.
+        """
         try:
             with calls.time_limit(calls.LIMIT):
                 return make()
-        except (Refused, Mismatch):
+        except (Refused, Mismatch, NotHere):
             raise
         except Cannot as reason:
+            if not may_be_impossible:
+                self._differ(f"{call} does what is said in the protocol", f"it raised Cannot: {reason}")
             self._tell(f"    not done, it cannot: {reason}")
             raise
         except calls.TookTooLong:
@@ -479,10 +493,10 @@ class Lockstep:
         except Exception as error:
             self._differ(f"{call} does what is said in the protocol", f"it raised {type(error).__name__}: {error}")
 
-    def _agree(self, call: str, make: Callable[[], None]) -> None:
+    def _agree(self, call: str, make: Callable[[], None], *, may_be_impossible: bool = False) -> None:
         """Call what nobody may refuse."""
         try:
-            self._ask(call, make)
+            self._ask(call, make, may_be_impossible=may_be_impossible)
         except Refused as refused:
             self._differ(f"{call} cannot be refused", f"it was: {refused}")
 
@@ -521,6 +535,8 @@ class Lockstep:
         if actor is None:
             self._differ("each child is reaped once", f"child {death.child} was reaped again")
         self.coverage.decisions[death.decided.value] += 1
+        if death.status is None and (actor.died_in is not None or not self.profile.engages_once):
+            self._differ(f"it is said with which status child {death.child} ended", "None was reported")
         if self.phase(death.child) is not Phase.EXITED:
             self._end_by_the_supervisor(death, actor)
         expected = self._read(status, actor)
@@ -537,6 +553,8 @@ class Lockstep:
                 f"it was: {death.decided.value}",
             )
         self._do(reaping, actor.model)
+        if actor.died_in is not None:
+            self.coverage.add(actor.died_in)
         del self._actors[death.child]
 
     def _lose_patience(self) -> None:
@@ -674,8 +692,6 @@ class Lockstep:
         if seen.stopped:
             self._differ("the supervisor has not stopped: nobody asked it to", "it says that it has")
         self._account_for_auxiliaries(seen)
-        if self.profile.engages_once and Who.SUPERVISOR in by:
-            by = {*by, Who.CHILD}  # whom it has started has armed by now
         if unknown := set(seen.flags) - set(self._all_slots()):
             self._differ(f"the slots are 1 to {self.slots}", f"there is a flag of slot {min(unknown, key=str)}")
         for slot in self._all_slots():
@@ -685,8 +701,10 @@ class Lockstep:
             expected = self._flag(slot)
             if state is not expected:
                 self._differ(f"slot {slot} is {expected.value}", f"it is {state.value}")
+            if self.profile.engages_once:
+                continue
             try:
-                self._monitor.see(slot, state, by, at_most=_ROWS_AT_ONCE if self.profile.engages_once else 1)
+                self._monitor.see(slot, state, by)
             except LifecycleViolation as violation:
                 self._differ("every change of a flag is a row of the lifecycle", str(violation))
         for child, actor in self._actors.items():
@@ -778,16 +796,11 @@ class Lockstep:
 
     # The story -------------------------------------------------------------------------------------------------------
 
-    def _cover(self, child: int, kind: ExitKind) -> None:
-        actor = self._actors[child]
-        is_engaged = self._read(armed, actor)
+    def _cell_of(self, actor: _Actor, kind: ExitKind) -> Cell:
+        """Return in which situation a child ends, and how."""
+        where, of_kind = self._read(phase, actor).value, self._read(kind_of, actor).value
         held = min(len(actor.held + actor.kept), 2)
-        name = str(kind)
-        self.coverage.deaths[name] += 1
-        self.coverage.armed_deaths += is_engaged
-        of_kind: Kind = self._read(kind_of, actor)
-        cell = Cell(self.phase(child).value, is_engaged, self._read(failed, actor), held, name, of_kind.value)
-        self.coverage.cells[cell] += 1
+        return Cell(where, self._read(armed, actor), self._read(failed, actor), held, str(kind), of_kind)
 
     def _tell(self, line: str) -> None:
         self.story.append(line)
@@ -829,8 +842,6 @@ _NEEDS_AN_OPEN_BLOCK = frozenset(
         Step.LEAVE,
     }
 )
-_ROWS_AT_ONCE = 4
-"""How many rows of the lifecycle may lie between two looks at a flag, where children arm on their way."""
 _INSTANCES: dict[tuple[str, int, int], Instance] = {}
 
 

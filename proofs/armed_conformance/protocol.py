@@ -117,7 +117,7 @@ class Death:
 
     child: int
     status: int | None
-    """None where nobody can tell: whom the supervisor ends, PostgreSQL does not always say how."""
+    """None where nobody can tell: whom a supervisor of PostgreSQL's ends, of that it does not always say how."""
     decided: Decided
 
 
@@ -146,11 +146,16 @@ class Cannot(Exception):
     """What was ordered cannot be expressed, ever or just now: nothing was ordered, and nothing has changed."""
 
 
+class NotHere(Exception):
+    """What the implementation needs is not on this machine; the message says what. The model has no part in it."""
+
+
 class Implementation(Protocol):
     """An implementation of the switch under test; a new one is made, without arguments, for each history.
 
-    Every call returns within a limit of its own, or raises. What it raises, other than Refused where that is said, is
-    reported as a difference, and so is a call that takes longer than `calls.LIMIT`. SIGALRM belongs to the harness.
+    Every call returns within a limit of its own, or raises. What it raises, other than Refused and Cannot where that is
+    said, is reported as a difference, and so is a call that takes longer than `calls.LIMIT`; but NotHere ends the run.
+    SIGALRM belongs to the harness.
     """
 
     @property

@@ -415,6 +415,11 @@ def test_a_cell_that_was_never_seen_fails(only, monkeypatch):
     assert "never seen: serving, engaged: SIGKILL" in only("conformance").failures
 
 
+def test_a_history_that_was_cut_short_fails(only, monkeypatch):
+    conforms(monkeypatch, wanted=2, cut_short=["clean lives"])
+    assert "cut short: clean lives" in only("conformance").failures
+
+
 def test_a_mismatch_fails_and_is_what_is_told(only, monkeypatch):
     conforms(monkeypatch, wanted=2, missing=["serving, engaged: SIGKILL"], mismatch="the model says: crash")
     assert only("conformance").failures == ["the model says: crash"]

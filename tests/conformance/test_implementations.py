@@ -4,16 +4,28 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from armed_audit.cli import run
 from armed_conformance import calls
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import History, cells, cells_wanted, play, stories
 from armed_conformance.lockstep import Coverage, DoesNotReturn, Lockstep, Mismatch
 from armed_conformance.machine import run_histories
-from armed_conformance.protocol import Circumstance, Death, Decided, ExitKind, Observation, Refused, Step
+from armed_conformance.protocol import (
+    Cannot,
+    Circumstance,
+    Death,
+    Decided,
+    ExitKind,
+    NotHere,
+    Observation,
+    Refused,
+    Step,
+)
 from armed_conformance.run import UnknownTarget, conform, find
 from armed_model.lifecycle import SlotState
 
@@ -116,6 +128,65 @@ def test_what_nobody_may_refuse_is_not_refused(call, report_of):
 
     report = report_of(type("Refuses", (ArmedFork,), {call: refuses}))
     assert "not today" in report.mismatch
+
+
+@pytest.mark.parametrize("call", ["supervise", "stop_supervisor", "observe", "close", "open"])
+def test_what_is_not_a_matter_of_ability_is_a_difference(call, report_of):
+    def cannot(self, *arguments):
+        getattr(ArmedFork, call)(self, *arguments)
+        if not vars(self).setdefault("could_not", 0):
+            self.could_not = 1
+            raise Cannot("not today")
+
+    report = report_of(type("Unable", (ArmedFork,), {call: cannot}))
+    assert "it raised Cannot: not today" in report.mismatch
+
+
+def test_who_will_not_deal_with_an_armed_exit_is_found_out(report_of):
+    class LooksAway(ArmedFork):
+        def supervise(self):
+            if any(not kind.exit.orderly and kind.exit.status in (0, 1) for kind in self.ended):
+                raise Cannot("deal with that")
+            super().supervise()
+
+        ended = ()
+
+        def end(self, child, kind):
+            super().end(child, kind)
+            self.ended = (*self.ended, kind)
+
+    assert "deal with that" in report_of(LooksAway).mismatch
+
+
+def test_a_death_is_counted_when_it_has_been_dealt_with():
+    coverage = Coverage()
+    lockstep = Lockstep(ArmedFork(), 1, coverage)
+    try:
+        lockstep.end(lockstep.start(), ExitKind.SIGKILL)
+        assert not coverage.cells
+        assert not coverage.deaths
+        lockstep.supervise()
+        assert sum(coverage.cells.values()) == coverage.deaths["SIGKILL"] == 1
+        lockstep.stop()
+    finally:
+        lockstep.close()
+
+
+def test_a_death_without_a_status_is_a_difference():
+    untold = showing(deaths=lambda seen: tuple(replace(each, status=None) for each in seen.deaths))
+    with pytest.raises(Mismatch, match="None was reported"):
+        play(USED_AGAIN, untold, Coverage())
+
+
+def test_what_is_not_on_this_machine_is_no_difference(report_of, capsys):
+    class Absent(ArmedFork):
+        def open(self, slots):
+            raise NotHere("there is no such server: install one")
+
+    with pytest.raises(NotHere, match="install one"):
+        report_of(Absent)
+    assert run(["conform", "mine:Mine", "--histories", "1"]) == 2
+    assert capsys.readouterr().err.strip() == "armed: there is no such server: install one"
 
 
 def test_a_difference_is_not_covered_up_by_what_closing_raises():

@@ -72,6 +72,30 @@ def test_a_session_that_is_said_to_hold_nothing_is_found_out(bindir):
         play(named(profile_of(bindir), "clean lives"), SaysThatSessionsHoldNothing(bindir), Coverage())
 
 
+def test_the_measured_status_of_an_auxiliary_child_counts(bindir):
+    class MeasuresAnother(Postgres):
+        def _measure(self, session):
+            super()._measure(session)
+            if session.title:
+                session.died = session.died._replace(status=1)
+
+    history = next(each for each in deaths(profile_of(bindir)) if each.name.startswith("return while auxiliary"))
+    with pytest.raises(Mismatch, match=r"ended with status 0(.|\n)*status 1 was reported"):
+        play(history, MeasuresAnother(bindir), Coverage())
+
+
+def test_why_a_dead_end_child_says_no_counts(bindir):
+    class IsToldOfARecovery(Postgres):
+        def start(self):
+            number = super().start()
+            self._children[number].refusal = "57P03"
+            return number
+
+    history = next(each for each in deaths(profile_of(bindir)) if "exception" in each.name and "dead-end" in each.name)
+    with pytest.raises(Mismatch, match="a dead-end child is to say 57P03, and says 53300"):
+        play(history, IsToldOfARecovery(bindir), Coverage())
+
+
 @pytest.mark.parametrize("profile", [PROFILES["15"], PROFILES["18"]], ids=lambda each: each.name)
 def test_each_action_of_a_servers_profile_is_wanted_or_there_is_a_reason(profile):
     there = {action.name for action in System(profile, "+stray").actions}
@@ -132,8 +156,12 @@ def test_a_release_that_nobody_has_modelled_is_refused(tmp_path, major):
 def test_what_is_no_server_is_refused(tmp_path):
     with pytest.raises(NoServer, match="give the BINDIR of a server"):
         version_of(tmp_path)
-    with pytest.raises(NoServer, match="no version of PostgreSQL"):
+    with pytest.raises(NoServer, match="no release of PostgreSQL"):
         version_of(stub(tmp_path, "hello"))
+    for says in ("18beta1", "18rc1", "18devel", "18"):
+        with pytest.raises(NoServer, match="no release of PostgreSQL"):
+            profile_of(stub(tmp_path, f"postgres (PostgreSQL) {says}"))
+    assert version_of(stub(tmp_path, "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)")) == (15, "15.18")
     with pytest.raises(UnknownTarget, match="give the BINDIR"):
         find(f"postgres:{tmp_path / 'nowhere'}")
 

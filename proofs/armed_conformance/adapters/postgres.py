@@ -16,6 +16,7 @@ import atexit
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -32,8 +33,8 @@ import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGconn
 
-from armed_conformance.postgres.cluster import PORT, USER, Cluster, profile_of
-from armed_conformance.postgres.memory import Exit, Server, state_of
+from armed_conformance.postgres.cluster import PORT, USER, Cluster, NoServer, profile_of
+from armed_conformance.postgres.memory import CannotLook, Exit, Server, state_of
 from armed_conformance.protocol import (
     Cannot,
     Circumstance,
@@ -104,7 +105,8 @@ _CRASH: Final = "terminating any other active server processes"
 _RESET: Final = "all server processes terminated; reinitializing"
 _READY: Final = "database system is ready to accept connections"
 _FORKED: Final = re.compile(r"\] DEBUG: +forked new .*pid=(\d+)")
-_NO_SLOT: Final = ("53300", "57P03")  # too many connections; the server starts up, recovers, or shuts down
+_TOO_MANY_CONNECTIONS: Final = "53300"
+_CANNOT_CONNECT_NOW: Final = "57P03"  # the server starts up, recovers, or shuts down
 _CRASH_SHUTDOWN: Final = "57P02"
 _PROTOCOL_3, _PROTOCOL_9 = 3 << 16, 9 << 16
 
@@ -119,10 +121,12 @@ class _Session:
     session: psycopg.Connection[Any] | None = None  # once it has logged in
     wire: socket.socket | None = None  # where the protocol is spoken by hand
     title: str = ""
+    refusal: str = ""  # why it is a dead-end child, as SQLSTATE
     pgproc: int = 0  # where its PGPROC is in shared memory; 0: it has taken none
     frozen: bool = False
     died: Exit | None = None  # measured while the postmaster was stopped
     reaped: bool = False
+    was_asked: bool = False  # after its end, what the server's last word was
 
     @property
     def is_dead_end(self) -> bool:
@@ -191,18 +195,25 @@ class Postgres:
         self._by_turns = cycle((True, False))  # where one thing can be brought about in two ways
         self._looking_since = 0.0
         self._stopped = True
+        self._begun = False
         self._server: Server | None = None
         self._shown: dict[int, int] = {}  # what is shown as slot n -> which slot of the server that is
 
     # The protocol ----------------------------------------------------------------------------------------------------
 
     def open(self, slots: int) -> int:
-        """Start the server. It has the slots that it has."""
+        """Start the server. It has the slots that it has. Raises NoServer."""
+        if shutil.which("cc") is None:
+            raise NoServer("there is no C compiler (cc): install one to make a backend leave raw")
         self._cluster = _cluster(self._bindir)
+        self._begun = True
         self._log = _Log(self._cluster, len(self._cluster.log.encode(errors="replace")))
         self._cluster.start()
         self._stopped = False
-        self._server = Server(self._cluster.postmaster)
+        try:
+            self._server = Server(self._cluster.postmaster)
+        except CannotLook as error:
+            raise NoServer(str(error)) from None
         self._wait_for("its auxiliary processes", self._auxiliaries_are_there)
         self._pause()
         self._log.read()
@@ -241,6 +252,7 @@ class Postgres:
         _check(len(given) <= 1, f"one child was started, and the flags of slots {given} have changed")
         number = len(self._children) + 1
         self._children[number] = _Session(self._log.forked[forked], given[0] if given else 0, pgconn)
+        self._children[number].refusal = _CANNOT_CONNECT_NOW if self._recovering else _TOO_MANY_CONNECTIONS
         return number
 
     def step(self, child: int, step: Step) -> None:
@@ -350,10 +362,11 @@ class Postgres:
         try:
             if self._server is not None:
                 self._server.close()
-                for child in self._children.values():
-                    if child.frozen and not child.reaped:  # else the server would wait five seconds for it
-                        with suppress(ProcessLookupError):
-                            os.kill(child.pid, signal.SIGKILL)
+            for child in self._children.values():
+                if child.frozen and not child.reaped:  # else the server would wait five seconds for it
+                    with suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGKILL)
+            if self._begun and self._cluster.runs:
                 self._cluster.stop(signal.SIGQUIT)
         finally:
             for child in self._children.values():
@@ -368,6 +381,9 @@ class Postgres:
         return self._server
 
     def _pause(self) -> None:
+        """Stop the postmaster where it waits: elsewhere it may sleep afterwards on what it was told before (to 17)."""
+        with suppress(TimeoutError):
+            self._wait_until("the postmaster to wait", partial(_waits, self._cluster.postmaster))
         os.kill(self._cluster.postmaster, signal.SIGSTOP)
         self._wait_until("the postmaster to stop", lambda: _state(self._cluster.postmaster) in "Tt")
         self._log.read()
@@ -486,7 +502,7 @@ class Postgres:
         if session.is_dead_end:
             _say_hello(session.wire, _PROTOCOL_3, user=USER, database="postgres")
             said = _code(_expect(session.wire, b"E"))
-            _check(said in _NO_SLOT, f"a dead-end child says {said}, which is none of {_NO_SLOT}")
+            _check(said == session.refusal, f"a dead-end child is to say {session.refusal}, and says {said}")
         elif next(self._by_turns) and self._is_assigned(session.slot):
             # It arms, and disarms again: both are blind stores, which would hide that somebody had written there.
             _say_hello(session.wire, _PROTOCOL_3, user="nobody there", database="postgres")
@@ -500,7 +516,7 @@ class Postgres:
         """Have dead-end children leave, to whom nobody has spoken yet; the server may be faster."""
         for child in living:
             if child.is_dead_end and child.wire is None and not child.frozen:
-                with suppress(OSError, AssertionError):
+                with suppress(OSError):
                     self._end_by_an_error(child)
 
     def _measure(self, session: _Session) -> None:
@@ -576,21 +592,20 @@ class Postgres:
             _check(told in (None, status), f"the log says status {told} of process {child.pid}; measured was {status}")
         if told is None and decided is Decided.CLEAN:
             _check(bool(child.title), f"process {child.pid} was reaped, and nothing was logged of it")
-            status = 0  # nothing is logged of an auxiliary child that is taken for clean, and for those nothing else is
+            status = status or 0  # nothing is logged of an auxiliary child that is taken for clean
         self._deaths.append(Death(number, status, decided))
 
     def _bystanders_agree(self) -> None:
         """After a crash every session that lived was ended, because of that; else each still answers."""
         for number, child in self._children.items():
-            if child.session is None or child.frozen:
+            if not child.serves or child.frozen or child.died is not None:
                 continue
-            if not child.reaped and child.died is None:
+            if not child.reaped:
                 _check(_answers(child), f"child {number} lives, and its session does not answer")
-            elif child.reaped and child.died is None and self._deaths_of(number) is Decided.BOOK_KEEPING:
-                said = _last_words(child.session)
+            elif self._deaths_of(number) is Decided.BOOK_KEEPING and not child.was_asked:
+                said = _last_words(child)
                 _check(said == _CRASH_SHUTDOWN, f"session {number} was ended in a recovery, and was told {said}")
-                child.close()
-                child.session = None
+                child.was_asked = True
 
     def _deaths_of(self, number: int) -> Decided:
         return next(death.decided for death in self._deaths if death.child == number)
@@ -652,18 +667,24 @@ def _finish_connecting(pgconn: PGconn) -> psycopg.Connection[Any]:
 
 
 def _answers(child: _Session) -> bool:
-    if child.session is None or child.frozen or child.died is not None or child.reaped:
+    if not child.serves or child.frozen or child.died is not None or child.reaped:
         return False
     try:
-        return child.session.execute("select 1").fetchone() == (1,)
-    except psycopg.OperationalError:
+        if child.session is not None:
+            return child.session.execute("select 1").fetchone() == (1,)
+        assert child.wire is not None
+        _ask(child.wire, "select 1")
+        _expect(child.wire, b"Z")
+    except (psycopg.OperationalError, OSError):
         return False
+    return True
 
 
-def _last_words(session: psycopg.Connection[Any]) -> str | None:
+def _last_words(child: _Session) -> str | None:
     """Return the SQLSTATE with which the server has ended an idle session; None where it has said nothing."""
     said = b""
-    with _dup(session.pgconn) as wire, suppress(ConnectionError):
+    assert child.pgconn is not None
+    with _dup(child.pgconn) as wire, suppress(ConnectionError):
         while more := wire.recv(65536):
             said += more
     return _code(said[5:]) if said else None
@@ -698,7 +719,7 @@ def _expect(wire: socket.socket, kind: bytes) -> bytes:
             stream = stream[1 + length :]
         more = wire.recv(65536)
         if not more:
-            raise AssertionError(f"the server has closed a session that waited for {kind!r}; it said {stream!r}")
+            raise ConnectionResetError(f"the server closed a session that waited for {kind!r}; it said {stream!r}")
         stream += more
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 import psycopg
 
+from armed_conformance.protocol import NotHere
 from armed_model.profiles import PROFILES, Profile
 
 PROFILE_OF: Final = {15: PROFILES["15"], 16: PROFILES["15"], 17: PROFILES["15"], 18: PROFILES["18"]}
@@ -45,7 +46,7 @@ _SETTINGS: Final[Mapping[str, str | int]] = {
 }
 
 
-class NoServer(Exception):
+class NoServer(NotHere):
     """There is no server to be had; the message says why, and what to do."""
 
 
@@ -63,9 +64,9 @@ def version_of(bindir: str | os.PathLike[str]) -> tuple[int, str]:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=LIMIT, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise NoServer(f"{bindir} has no program `postgres` that runs ({error}): give the BINDIR of a server") from None
-    found = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
+    found = re.search(r"\(PostgreSQL\) ((\d+)\.\d+)(?!\S)", said)
     if found is None:
-        raise NoServer(f"{program} says {said.strip()!r}: that is no version of PostgreSQL")
+        raise NoServer(f"{program} says {said.strip()!r}: that is no release of PostgreSQL")
     return int(found[2]), found[1]
 
 
@@ -153,7 +154,7 @@ class Cluster:
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         """Stop the server and return its exit status: SIGTERM smart, SIGINT fast, SIGQUIT immediate.
 
-        Raises NoServer where it does not stop in time.
+        Raises TimeoutError where it does not stop in time.
         """
         assert self._postmaster is not None
         if self.runs:
@@ -162,12 +163,12 @@ class Cluster:
         try:
             return self._postmaster.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            raise NoServer("the server does not stop") from None
+            raise TimeoutError(f"the server does not stop within {LIMIT:g} s") from None
 
     def close(self) -> None:
         """Stop the server at once, and remove everything. May be repeated."""
         if self._postmaster is not None and self.runs:
-            with suppress(NoServer):
+            with suppress(TimeoutError):
                 self.stop(signal.SIGQUIT)
             self._postmaster.kill()
             self._postmaster.wait(LIMIT)
