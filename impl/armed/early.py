@@ -164,26 +164,41 @@ class Bell:
 
     def _shorten_slice(self) -> None:
         """Do nothing where the kernel knows no slices, or this thread has another policy than the usual one."""
-        usual = bytearray(_SCHED_ATTR.size)
-        if _call("sched_getattr", 0, _address_of(usual), len(usual), 0) < 0:
-            return
-        size, policy, flags, nice, priority, its_slice, *rest = _SCHED_ATTR.unpack(usual)
-        if policy == _SCHED_OTHER and its_slice > _SHORT:
+        usual = _slice_of_this_thread()
+        if usual > _SHORT:
             self._of_thread.usual = usual
-            short = bytearray(_SCHED_ATTR.pack(size, policy, flags, nice, priority, _SHORT, *rest))
-            _call("sched_setattr", 0, _address_of(short), 0)
+            _set_slice(_SHORT)
 
     def _restore_slice(self) -> None:
-        usual = getattr(self._of_thread, "usual", None)
-        if usual is not None:
-            _call("sched_setattr", 0, _address_of(usual), 0)
-            self._of_thread.usual = None
+        usual = getattr(self._of_thread, "usual", 0)
+        if usual:
+            if _slice_of_this_thread() == _SHORT:  # else somebody has chosen another one, or a policy, meanwhile
+                _set_slice(usual)
+            self._of_thread.usual = 0
 
     def close(self) -> None:
         """Free what the supervisor has of it. Harmless when repeated."""
         self._restore_slice()
         self.ear.close()
         self._page.close()
+
+
+def _slice_of_this_thread() -> int:
+    """Return nanoseconds; 0 where the kernel knows no slices, or the policy is not the usual one."""
+    attributes = bytearray(_SCHED_ATTR.size)
+    if _call("sched_getattr", 0, _address_of(attributes), len(attributes), 0) < 0:
+        return 0
+    _, policy, _, _, _, its_slice, *_ = _SCHED_ATTR.unpack(attributes)
+    return int(its_slice) if policy == _SCHED_OTHER else 0
+
+
+def _set_slice(its_slice: int) -> None:
+    """Change the slice of this thread, and nothing else of its scheduling."""
+    attributes = bytearray(_SCHED_ATTR.size)
+    _call("sched_getattr", 0, _address_of(attributes), len(attributes), 0)
+    size, policy, flags, nice, priority, _, *rest = _SCHED_ATTR.unpack(attributes)
+    changed = bytearray(_SCHED_ATTR.pack(size, policy, flags, nice, priority, its_slice, *rest))
+    _call("sched_setattr", 0, _address_of(changed), 0)
 
 
 class Ear:
