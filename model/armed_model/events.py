@@ -147,7 +147,7 @@ EVENTS = (
     Meaning(
         "noticed",
         ("worker",),
-        "It begins to die, armed: the others are stopped. `crashed` follows.",
+        "It begins to die, armed: the others are stopped, no worker is started. `crashed` follows.",
         ((),),
         is_a_notice=True,
     ),

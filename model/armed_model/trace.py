@@ -571,9 +571,13 @@ class Follower:
             raise NoBehaviour("nobody's time can be over")
         if meaning.decision and line.decision != meaning.decision:
             raise NoBehaviour(f"it is of a child that is decided {meaning.decision}, not {line.decision}")
-        is_noticed = child is not None and line.pid in self._noticed
-        if is_noticed and (meaning.is_a_notice or meaning.decision != CRASH):
+        noticed = child if line.pid in self._noticed else None
+        if noticed and (meaning.is_a_notice or meaning.decision != CRASH):
             raise NoBehaviour("it was told already that the child begins to die armed")
+        if noticed and noticed.first.clean_word == line.slot_word:
+            raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
+        if self._noticed and line.clean_word is not None:
+            raise NoBehaviour("a child begins to die armed: no worker is started before the recovery is over")
         after: set[State] = set()
         reasons: list[Callable[[], str]] = []
         for state in self._states:

@@ -372,14 +372,21 @@ def test_who_was_noticed_to_die_armed_must_crash():
     end = '{"event": "%s", "generation": 1, "time": 0, "child": {"pid": 71, "slot": 1, "kind": "worker", %s}}'
     exited = end % ("exited", '"decision": "clean", "status": 0, "slot_word": "0x77"')
     crashed = end % ("crashed", f'"decision": "crash", "status": 0, "slot_word": "{0x77 ^ (1 << 64) - 1:#x}"')
+    clean = end % ("crashed", '"decision": "crash", "status": -9, "slot_word": "0x77"')
     opened = '{"event": "opened", "generation": 1, "time": 0, "format": 1, "pid": 1, "slots": 2, "startup": false}'
-    before = [opened, f'{{"event": "started", "generation": 1, "time": 0, "child": {child}}}']
+    started = f'{{"event": "started", "generation": 1, "time": 0, "child": {child}}}'
+    another = started.replace("71", "72").replace('"slot": 1', '"slot": 2').replace("0x77", "0x88")
+    before = [opened, started]
+    assert check([*before, another], unfinished=True).accepted
+    assert check([*before, clean], unfinished=True).accepted
     assert check([*before, noticed, crashed], unfinished=True).accepted
     assert check([*before, exited], unfinished=True).accepted
     for lines, reason in (
         ([noticed, exited], "it was told already that the child begins to die armed"),
         ([noticed, noticed], "it was told already that the child begins to die armed"),
         ([crashed, noticed], "must come next|there is no child 71"),
+        ([noticed, clean], "was armed when it was noticed"),
+        ([noticed, another], "no worker is started before the recovery is over"),
     ):
         found = check([*before, *lines], unfinished=True)
         assert (found.accepted, found.lines) == (False, 3)
