@@ -11,61 +11,24 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
+from armed_audit import versions
 from armed_audit.runs import SAYS, values
 from armed_audit.viewer import viewer
 from armed_model.explore import named, replay
 from armed_model.interpret import Instance, State
 from armed_model.profiles import CONTROLS, PROFILES, REFERENCE
-from armed_model.properties import NAMES, LeadsTo, Property, leads_to
-from armed_model.specification import GENERATED, claimed
+from armed_model.properties import NAMES, leads_to
+from armed_model.specification import GENERATED
 from armed_model.system import System
-from armed_proofs.matrix import ALL_PROFILES, Cell, Matrix, Verdict, decide, expected_verdicts, unexpected
+from armed_proofs.matrix import ALL_PROFILES, Cell, Matrix, Verdict, decide, unexpected
 
 # --- The matrix as a picture -----------------------------------------------------------------------------------------
 
-_LOOKS = {
-    "proved": ("proved", "proved"),
-    "refuted": ("refuted", "refuted"),
-    "out of scope": ("scope", "-"),
-}
-_ROW, _LEFT, _WIDE, _TOP = 22, 410, 74, 30
-
 
 def matrix_picture() -> str:
-    """Return the recorded verdicts on the switch as an SVG: a row a property, a column a profile.
-
-    What a cell says is written in it; colours come from the page. A refuted one leads to its counterexample.
-    """
-    names = [each.name for each in claimed(REFERENCE) if not _is_of_the_model(each)]
-    width, height = _LEFT + _WIDE * len(PROFILES), _TOP + _ROW * len(names)
-    lines = [
-        '<div class="scrolls">',
-        f'<svg class="picture matrix" viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="Which property is proved in which profile" xmlns="http://www.w3.org/2000/svg">',
-    ]
-    for column, profile in enumerate(PROFILES):
-        x = _LEFT + _WIDE * column + _WIDE // 2
-        lines.append(f'<text class="head" x="{x}" y="18">{profile}</text>')
-    recorded = expected_verdicts()
-    for row, name in enumerate(names):
-        y = _TOP + _ROW * row
-        lines.append(f'<text class="name" x="{_LEFT - 8}" y="{y + 15}">{name}</text>')
-        for column, profile in enumerate(PROFILES):
-            x = _LEFT + _WIDE * column
-            look, word = _LOOKS[recorded[profile][name]]
-            cell = (
-                f'<rect class="{look}" x="{x + 1}" y="{y + 1}" width="{_WIDE - 2}" height="{_ROW - 2}" rx="3"/>'
-                f'<text class="{look}" x="{x + _WIDE // 2}" y="{y + 15}">{word}</text>'
-            )
-            title = f"<title>{name} in {profile}: {recorded[profile][name]}</title>"
-            if look == "refuted":
-                cell = f'<a href="counterexamples.html#{anchor(profile, name)}">{cell}</a>'
-            lines.append(f"<g>{title}{cell}</g>")
-    return "\n".join([*lines, "</svg>", "</div>"])
-
-
-def _is_of_the_model(claim: Property | LeadsTo) -> bool:
-    return isinstance(claim, Property) and claim.of_the_model
+    """Return the recorded verdicts on the switch as an SVG; a refuted cell leads to its counterexample."""
+    image = versions.picture(lambda profile, name: f"counterexamples.html#{anchor(profile, name)}")
+    return f'<div class="scrolls">\n{image}</div>'
 
 
 def anchor(profile: str, name: str) -> str:

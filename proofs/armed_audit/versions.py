@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from armed_audit.viewer import templates
@@ -11,7 +11,7 @@ from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_proofs.matrix import expected_verdicts, findings
 
 _SIGNS = {"proved": "proved", "refuted": "**refuted**", "out of scope": "-"}
-_MARKS = {"proved": "✓", "refuted": "✗", "out of scope": "-"}
+_WORDS = {"proved": "proved", "refuted": "refuted", "out of scope": "-"}
 REACH = {
     "outside": "Can be reached from outside.",
     "debugger": "Only a debugger reaches it, or on Windows an external kill (C3).",
@@ -43,27 +43,29 @@ def markdown() -> str:
     return "\n".join(_lines()) + "\n"
 
 
-def picture() -> str:
-    """Return the matrix of the switch's guarantees as an image, in SVG, without the checks of the model itself."""
+def picture(link: Callable[[str, str], str] | None = None) -> str:
+    """Return the matrix of the switch's guarantees as an image, in SVG, without the checks of the model itself.
+
+    With `link`, which gives the address of a refuted cell, it is for a page that has the colours; else it has its own.
+    """
     recorded, claims = _recorded(), _claims_by_name()
-    left, step, row_height, top = 440, 76, 20, 26
+    left, step, row_height, top = 410, 74, 22, 28
     columns = {name: left + step // 2 + step * i for i, name in enumerate(PROFILES)}
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(_in_order(recorded, claims, of_the_model=False)):
         cells = [
-            {"x": x, "kind": verdict.split()[0], "sign": _MARKS[verdict]}
+            {"x": x, "profile": profile, "verdict": verdict, "look": verdict.split()[-1], "word": _WORDS[verdict]}
             for profile, x in columns.items()
             if (verdict := recorded[profile].get(name))
         ]
-        is_part = _bare(name) != name
-        rows.append({"y": top + row_height * i, "title": _title(name, claims), "is_part": is_part, "cells": cells})
-    verdicts = [cell["kind"] for row in rows for cell in row["cells"]]
-    told = f"{len(rows)} rows, {len(columns)} versions: {verdicts.count('proved')} proved, "
-    told += f"{verdicts.count('refuted')} refuted, {verdicts.count('out')} out of scope; docs/versions.md says which."
-    return templates().get_template("matrix.svg").render(
-        rows=rows, columns=list(columns.items()), left=left, cell_width=step - 6, told=told,
-        width=left + step * len(columns) + 8, height=top + row_height * len(rows) + 30,
+        rows.append({"y": top + row_height * i, "name": name, "title": _title(name, claims), "cells": cells})
+    looks = [cell["look"] for row in rows for cell in row["cells"]]
+    told = ", ".join(f"{looks.count(look)} {look}" for look in ("proved", "refuted")) + f", of {len(looks)} cells"
+    image: str = templates().get_template("matrix.svg").render(
+        rows=rows, columns=list(columns.items()), left=left, cell_width=step - 2, row_height=row_height, told=told,
+        width=left + step * len(columns), height=top + row_height * len(rows), link=link,
     )  # fmt: skip
+    return image
 
 
 def _lines() -> Iterator[str]:

@@ -47,7 +47,7 @@ def test_a_counterexample_is_told_with_its_sentence_its_finding_and_its_place(le
 def test_the_picture_says_of_each_cell_what_is_recorded():
     picture = matrix_picture()
     recorded = expected_verdicts()
-    told = re.findall(r"<title>(\w+) in ([\w.]+): ([a-z ]+)</title>", picture)
+    told = re.findall(r"<title>([\w ,]+) in ([\w.]+): ([a-z ]+)</title>", picture)
     assert len(told) == len(set(told)) > 100
     for name, profile, verdict in told:
         assert recorded[profile][name] == verdict

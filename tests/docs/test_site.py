@@ -106,7 +106,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
 @pytest.mark.parametrize("name", ["index", "matrix", "counterexamples", "versions", "benchmarks", "search"])
 def test_a_page_opens_in_a_browser_without_a_complaint_and_asks_nobody_else(site, browser, name):
     browser.open(site / f"{name}.html")
-    assert browser.run("document.querySelector('h1, h2').textContent") != ""
+    assert browser.run("document.title")
     assert browser.complaints == []
     assert [each for each in browser.requests if not each.startswith((f"file://{site}/", "data:"))] == []
 

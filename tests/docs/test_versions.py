@@ -24,4 +24,4 @@ def test_each_cell_of_the_page_is_in_the_picture() -> None:
     cells = markdown().split("## Checks of the model itself")[0]
     assert drawn.count("proved") == cells.count("| proved ") > 100
     assert drawn.count("refuted") == cells.count("| **refuted** ") > 30
-    assert drawn.count("out") == cells.count("| - ")
+    assert drawn.count("scope") == cells.count("| - ")

@@ -16,7 +16,6 @@ import atexit
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -33,7 +32,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGconn
 
-from armed_conformance.postgres.cluster import PORT, USER, Cluster, NoServer, profile_of
+from armed_conformance.postgres.cluster import PORT, USER, Cluster, NoServer, compiler, profile_of
 from armed_conformance.postgres.memory import CannotLook, Exit, Server, state_of
 from armed_conformance.protocol import (
     Cannot,
@@ -203,8 +202,7 @@ class Postgres:
 
     def open(self, slots: int) -> int:
         """Start the server. It has the slots that it has. Raises NoServer."""
-        if shutil.which("cc") is None:
-            raise NoServer("there is no C compiler (cc): install one to make a backend leave raw")
+        compiler()  # before anything is begun
         self._cluster = _cluster(self._bindir)
         self._begun = True
         self._log = _Log(self._cluster, len(self._cluster.log.encode(errors="replace")))

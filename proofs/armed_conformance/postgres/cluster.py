@@ -222,18 +222,8 @@ class Cluster:
         Raises NoServer where there is no compiler, or it refuses.
         """
         built = self.directory / f"{statement.encode().hex()}.so"
-        if built.exists():
-            return built
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise NoServer("there is no C compiler (cc): install one to make a backend leave raw")
-        source = built.with_suffix(".c")
-        source.write_text(_SOURCE.replace("STATEMENT", statement))
-        done = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-o", built, source], capture_output=True, text=True, timeout=LIMIT
-        )
-        if done.returncode:
-            raise NoServer(f"{compiler} cannot build {statement!r}: {done.stderr}")
+        if not built.exists():
+            build(_SOURCE.replace("STATEMENT", statement), built)
         return built
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -255,6 +245,25 @@ class Cluster:
         if self._user is not None:
             user = [f"--reuid={self._user}", f"--regid={pwd.getpwnam(self._user).pw_gid}", "--clear-groups"]
         return ["prlimit", "--core=0", "setpriv", *user, "--pdeathsig=KILL", "--"]
+
+
+def compiler() -> str:
+    """Return the C compiler. Raises NoServer."""
+    found = shutil.which("cc")
+    if found is None:
+        raise NoServer("there is no C compiler (cc): install one, to have foreign code in the server")
+    return found
+
+
+def build(source: str, library: Path) -> None:
+    """Build a shared library from a text in C. Raises NoServer where there is no compiler, or it refuses."""
+    text = library.with_suffix(".c")
+    text.write_text(source)
+    done = subprocess.run(
+        [compiler(), "-shared", "-fPIC", "-o", library, text], capture_output=True, text=True, timeout=LIMIT
+    )
+    if done.returncode:
+        raise NoServer(f"the C compiler cannot build {text}: {done.stderr}\n{source}")
 
 
 _SOURCE: Final = """#include <signal.h>

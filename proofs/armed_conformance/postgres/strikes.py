@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from armed_conformance.postgres.cluster import LIMIT, Cluster, NoServer
+from armed_conformance.postgres.cluster import LIMIT, Cluster, NoServer, build
 from armed_conformance.postgres.memory import Server
 
 T = TypeVar("T")
@@ -70,19 +70,10 @@ def log_hook(cluster: Cluster, statement: str) -> tuple[Path, Path]:
     switch, and may look at `level` (22 and more: FATAL) and `function`, the name of the function that logs.
     Raises NoServer where there is no compiler, or it refuses.
     """
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise NoServer("there is no C compiler (cc): install one to have foreign code in the server")
     library, switch = cluster.directory / "log_hook.so", cluster.directory / "log_hook.on"
     text = _HOOK.replace("RELEASE", str(cluster.major * 100)).replace("SWITCH", str(switch))
     text = text.replace("MORE_MAGIC", "const char *name, *version;" if cluster.major >= 18 else "")
-    source = library.with_suffix(".c")
-    source.write_text(text.replace("STATEMENT", statement))
-    done = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", library, source], capture_output=True, text=True, timeout=LIMIT
-    )
-    if done.returncode:
-        raise NoServer(f"{compiler} cannot build {statement!r}: {done.stderr}")
+    build(text.replace("STATEMENT", statement), library)
     return library, switch
 
 
