@@ -299,7 +299,7 @@ def report(
 ) -> None:
     """Write the audit report, one page that needs no network: what is shown, by what, under what, and what is not.
 
-    It decides nothing anew. Each run can be stepped through; each claim leads to model, proof, test and code. Exit 0
+    It decides nothing anew. Each run can be stepped through; each claim leads to model, proof and test. Exit 0
     iff the evidence holds and nothing leads nowhere. Evidence of another commit is said to be stale.
     """
     output = Output(json_file)

@@ -67,7 +67,7 @@ def _put_together(
 ) -> dict[str, Any]:
     cells: list[dict[str, Any]] = verified["matrix"]
     cited, promised, in_code, tested = trace.citing(), trace.claims(), trace.code(), trace.tests()
-    loose = trace.dangling(cited, promised, in_code, cells)
+    loose = trace.dangling(cited, promised, in_code, cells, tested if trace.repository() else None)
     stale = _stale(verified, cells)
     return {
         "report": "armed",
@@ -228,6 +228,7 @@ def _claims(
                 "claim": claim,
                 "sentence": words["sentence"],
                 "not_modelled": words.get("not_modelled", ""),
+                "untested": words.get("untested", ""),
                 "rows": by["row"],
                 "actions": [_place(name, "model/armed_model/system.py") for name in by["action"]],
                 "properties": [{"name": name, "verdicts": verdicts.get(name, {})} for name in by["property"]],

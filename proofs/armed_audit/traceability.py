@@ -50,7 +50,7 @@ class Place:
 
 
 def claims() -> dict[str, dict[str, str]]:
-    """Return C1 to C16: each with its sentence, and `not_modelled` where the model has nothing of it."""
+    """Return C1 to C16: each with its sentence; `not_modelled` or `untested` say why there is nothing."""
     return tomllib.loads(files("armed_audit").joinpath("claims.toml").read_text(encoding="utf-8"))
 
 
@@ -115,6 +115,8 @@ def tests() -> dict[str, list[Place]]:
 def _test_functions() -> Iterator[tuple[Place, str]]:
     root = repository()
     for file in sorted((root / "tests").rglob("test_*.py")) if root else []:
+        if file.parent.name in ("audit", "docs"):  # those are about what is said of claims and properties
+            continue
         text = file.read_text(encoding="utf-8")
         lines = text.splitlines()
         for node in ast.walk(ast.parse(text)):
@@ -185,11 +187,12 @@ def dangling(
     promised: Mapping[str, Mapping[str, str]],
     in_code: Iterable[str] = (),
     cells: Iterable[Mapping[str, Any]] = (),
+    tested: Mapping[str, Sequence[Place]] | None = None,
 ) -> list[str]:
     """Return a line for everything that leads nowhere: there should be none.
 
-    A citation of no claim, a claim that nothing cites and no word says why, a cell of a property or under an assumption
-    that the model does not have, a verdict that rests on no query, a proof whose premise no run reaches.
+    A citation of no claim, a claim that nothing cites, or no test, and no word says why, a cell of a property or under
+    an assumption that the model does not have, a verdict that rests on no query, a proof whose premise no run reaches.
     """
     lines = [
         f"the {each.what} {each.name} cites {one}, which is neither a claim nor a commit"
@@ -204,6 +207,8 @@ def dangling(
             lines.append(f"nothing in the model cites {name}, and nothing says why")
         if name in named and claim.get("not_modelled"):
             lines.append(f"{name} is said not to be modelled, and is cited")
+        if tested is not None and not tested.get(name) and not {"not_modelled", "untested"} & claim.keys():
+            lines.append(f"no test names {name}, and nothing says why")
     for cell in cells:
         where = f"{cell['profile']}: {cell['property']}"
         if cell["property"] not in ALL_NAMES:

@@ -205,7 +205,7 @@ def test_the_claims_are_those_of_the_documents():
 
 
 def test_nothing_leads_nowhere(verified):
-    assert trace.dangling(trace.citing(), trace.claims(), trace.code(), verified["matrix"]) == []
+    assert trace.dangling(trace.citing(), trace.claims(), trace.code(), verified["matrix"], trace.tests()) == []
 
 
 def test_each_claim_leads_to_the_model_or_says_why_not(evidence):
@@ -250,6 +250,12 @@ def test_citations_that_lead_nowhere_are_found():
         "the supervisor's code cites C18, which is no claim",
         "nothing in the model cites C2, and nothing says why",
         "C3 is said not to be modelled, and is cited",
+    ]
+    promised["C4"] = {"sentence": "d", "untested": "why"}
+    tested = {"C1": [trace.Place("test_it", "tests/x.py", 1)], "C2": []}
+    assert trace.dangling(cited[:0], promised, (), (), tested)[-2:] == [
+        "no test names C2, and nothing says why",
+        "nothing in the model cites C4, and nothing says why",
     ]
 
 

@@ -204,6 +204,7 @@ def another_archiver(cluster, server):
 
 
 def test_archivers_that_end_raw_use_up_the_places_of_auxiliary_processes(bindir):
+    # C10 no longer holds: foreign code runs in auxiliary processes
     places = {15: 2, 16: 2, 17: 3}  # besides those of checkpointer, background writer and walwriter
     with archiving(bindir, "_exit(0)") as (cluster, server):
         if cluster.major in places:

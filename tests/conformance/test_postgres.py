@@ -49,6 +49,7 @@ def named(profile, name):
     ],
 )
 def test_a_model_with_a_wrong_rule_is_found_out_by_a_server(bindir, decision, name, expected, seen):
+    # C1, C2: the switch decides, and not the status alone
     right = profile_of(bindir)
     wrong = replace(right, name=f"{right.name}, wrong: {decision.name}", decision=decision)
 

@@ -49,6 +49,7 @@ def test_what_is_taken_is_given_back_last_first(in_child):
 
 
 def test_a_child_may_engage_again_after_it_has_disarmed(in_child):
+    # C6, C7: when it is armed, when disarmed
     def body(me, say):
         for _ in range(3):
             with me.engage():
@@ -86,6 +87,7 @@ def test_a_true_answer_of_give_back_or_without_exception_suppresses_nothing(in_c
 
 
 def test_an_exception_leaves_a_clean_slot(in_child):
+    # C13: an orderly exit is no crash
     def body(me, say):
         with me.engage() as hold:
             hold.take(list, lambda: say("given"))
@@ -331,6 +333,7 @@ def test_a_grandchild_that_comes_back_out_of_acquire_goes_no_further(in_child):
 
 
 def test_the_exit_path_ends_an_engagement_that_the_target_left_open(in_child):
+    # C8: disarming is the last touch
     def body(me, say):
         def generator():
             with me.engage() as hold:

@@ -197,6 +197,7 @@ def test_closing_while_a_generation_is_prepared_ends_the_startup_child(gate):
 
 
 def test_a_startup_child_has_no_switch(gate):
+    # C9: who has no slot is not covered
     said = gate()
 
     def startup(me, shared, previous):

@@ -42,6 +42,7 @@ def crash(me, shared):
 
 
 def test_the_others_are_stopped_and_everything_is_made_anew(gate):
+    # C5: the response
     ready, made = gate(), []
 
     def make_shared():
@@ -179,6 +180,7 @@ def test_a_second_crash_during_recovery_adds_nothing(gate, until):
 
 
 def test_each_crash_recovers_again():
+    # C1: an armed exit with status 0 is detected
     with Supervisor() as sup:
         for generation in (1, 2, 3):
             assert sup.start(crash).generation == generation
@@ -186,6 +188,7 @@ def test_each_crash_recovers_again():
 
 
 def test_a_lock_that_died_held_is_free_in_the_next_generation(gate):
+    # C4: what the dead one held
     def hold_and_die(me, lock):
         with me.engage() as hold:
             hold.take(lock.acquire, lock.release)

@@ -87,6 +87,7 @@ def entries(nothing_left):
 
 
 def test_the_right_pid_and_key_reach_their_child_and_no_other(sup, served):
+    # C11: an entry of the array is found by its slot
     first, second = served(), served()
     assert sup.cancel(second.pid, second.key) is True
     assert second.signalled.wait() == b"."

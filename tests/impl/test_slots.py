@@ -14,6 +14,7 @@ def table(nothing_left):
 
 
 def test_slots_are_numbered_from_one_and_given_out_once(table):
+    # C14: no two owners
     assert [table.assign()[0] for _ in range(3)] == [1, 2, 3]
     with pytest.raises(SlotsExhausted, match="all 3 slots"):
         table.assign()

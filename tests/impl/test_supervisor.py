@@ -122,6 +122,7 @@ def test_targets_get_their_engager_what_is_shared_and_their_arguments(gate):
 
 
 def test_when_no_slot_is_left_starting_is_refused_and_a_reaped_child_frees_one(gate, until):
+    # C16: never more children than slots
     may_end = gate()
     with Supervisor(slots=2) as sup:
         first = [sup.start(lambda me, shared: may_end.wait()) for _ in range(2)]
