@@ -13,8 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict
+from difflib import get_close_matches
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,7 @@ from armed_conformance import crash_points, exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.protocol import NotHere
-from armed_conformance.run import ADAPTERS, Report, UnknownTarget
+from armed_conformance.run import ADAPTERS, POSTGRES, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
 from armed_model import events, trace
@@ -56,7 +57,7 @@ app = typer.Typer(
     name="armed",
     help="A formally checked dead man switch for worker processes: proofs, and real processes held to the model.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -134,7 +135,7 @@ class Output:
             if not self._progress.is_terminal:
                 yield lambda _: None
                 return
-            with Status("", console=self._progress) as status:
+            with Status("beginning", console=self._progress) as status:
                 yield lambda what: status.update(escape(what))
         except KeyboardInterrupt:
             print("armed: interrupted; all processes it started have ended", file=sys.stderr)
@@ -344,9 +345,9 @@ def prove(
     With --profile or --property the runs are told, too. Exit 0 iff all verdicts equal the recorded ones.
     """
     if profile is not None and profile not in matrix.ALL_PROFILES:
-        _refuse(f"no profile {profile!r}: give one of {', '.join(matrix.ALL_PROFILES)}")
+        _refuse_name("profile", profile, matrix.ALL_PROFILES)
     if claim is not None and claim not in matrix.ALL_NAMES:
-        _refuse(f"no property {claim!r}: give one of {', '.join(matrix.ALL_NAMES)}")
+        _refuse_name("property", claim, matrix.ALL_NAMES)
     if (record or select_anew) and (profile or claim):
         _refuse("--record and --select take all verdicts: leave --profile and --property out")
     output = Output(json_file)
@@ -378,12 +379,23 @@ EnvironmentOption = Annotated[
 ]
 
 
+_MANY_NAMES = 20
+
+
+def _refuse_name(what: str, name: str, known: Iterable[str]) -> NoReturn:
+    """Say which names there are; of many, those that are like this one, if any are."""
+    known = list(known)
+    like = [each for each in known if name in each] or get_close_matches(name, known, n=5, cutoff=0.5)
+    like *= len(known) > _MANY_NAMES
+    _refuse(f"no {what} {name!r}: {'there is' if like else 'give one of'} {', '.join(like or known)}")
+
+
 def _system(profile: str, environment: str) -> System:
     known = {**PROFILES, **CONTROLS}
     if profile not in known:
-        _refuse(f"no profile {profile!r}: give one of {', '.join(known)}")
+        _refuse_name("profile", profile, known)
     if environment not in (*ENVIRONMENTS, *CONTROL_ENVIRONMENTS):
-        _refuse(f"no environment {environment!r}: give one of {', '.join((*ENVIRONMENTS, *CONTROL_ENVIRONMENTS))}")
+        _refuse_name("environment", environment, (*ENVIRONMENTS, *CONTROL_ENVIRONMENTS))
     return System(known[profile], environment)
 
 
@@ -642,7 +654,11 @@ def _explore_beside_tlc(progress: Callable[[str], None]) -> list[tlc.Opinion]:
 @app.command()
 def conform(
     target: Annotated[
-        str, typer.Argument(help=f"{', '.join(ADAPTERS)}, or package.module:Class of your own implementation.")
+        str,
+        typer.Argument(
+            help=f"{', '.join(ADAPTERS)}, postgres:BINDIR (a server's programs), or package.module:Class of your own "
+            "implementation."
+        ),
     ] = "armed:fork",
     histories: Annotated[
         int | None, typer.Option(min=1, show_default="200", help="How many random histories, after the directed ones.")
@@ -678,7 +694,9 @@ def conform(
         _refuse("--depth leaves nothing to chance: leave --histories and --seed out")
     output = Output(json_file)
     report: Report | exhaustive.Exhaustion
-    with _importing(), output.progress() as progress:
+    # Not where workers are forked by somebody's code: they would inherit the handler.
+    ends = _sigterm_is_ctrl_c() if target.startswith(POSTGRES) else nullcontext()
+    with _importing(), ends, output.progress() as progress:
         if depth is None:
             report = run_conformance(
                 target,
@@ -749,7 +767,9 @@ def _replay(target: str, file: Path, output: Output) -> NoReturn:
 
 @app.command("watch")
 def watch_server(
-    data_directory: Annotated[Path, typer.Argument(metavar="PGDATA", help="The server's data directory.")],
+    data_directory: Annotated[
+        Path, typer.Argument(metavar="PGDATA", help="The server's data directory.", readable=False)
+    ],
     interval: Annotated[float, typer.Option(min=0.001, help="Seconds between two looks.")] = 0.1,
     seconds: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
     changes: Annotated[
@@ -837,8 +857,10 @@ def _show_verification(console: Console, result: verification.Verification) -> N
         table.add_row(part.name, f"{escape(part.claim)}\n[dim]{escape(counts)}[/]", f"{part.seconds:.1f}", verdict)
     console.print(table)
     for part in result.parts:
+        if part.notes:
+            console.print(f"[bold]{part.name}[/], in detail", highlight=False)
         for line in part.notes:
-            console.print(escape(line), highlight=False, soft_wrap=True)
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
         for line in part.as_json()["failures"]:
             console.print(f"[red]{part.name}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     for line in result.left_out:
@@ -854,7 +876,7 @@ def _show_report(console: Console, data: dict[str, Any], page: Path) -> None:
         console.print(f"[red]{escape(line)}[/]", highlight=False, soft_wrap=True)
     for line in data["not_shown"]["not_run"]:
         console.print(f"not run: {escape(line)}", highlight=False, soft_wrap=True)
-    holds = "[green]holds[/]" if data["holds"] else "[red]does not hold[/]"
+    holds = f"[green]of this {data['extent']} run holds[/]" if data["holds"] else "[red]does not hold[/]"
     loose = "nothing leads nowhere" if not data["dangling"] else f"[red]{len(data['dangling'])} lead nowhere[/]"
     console.print(f"The evidence {holds}; {loose}.", highlight=False)
     console.print(escape(str(page)), highlight=False, soft_wrap=True)
@@ -864,6 +886,12 @@ def _count(value: Any) -> str:
     return f"{sum(value.values()):,}" if isinstance(value, dict) else f"{value:,}"
 
 
+_SHORT_SIGNS = {
+    "proved": "[green]✓[/]",
+    "refuted": "[yellow]✗[/]",
+    "out of scope": "[dim]-[/]",
+    "open": "[red]OPEN[/]",
+}
 _SIGNS = {
     "proved": "[green]proved[/]",
     "refuted": "[yellow]refuted[/]",
@@ -873,28 +901,45 @@ _SIGNS = {
 
 
 def _show_matrix(console: Console, decided: list[matrix.Matrix]) -> None:
-    table = Table(title="armed prove", title_justify="left")
-    table.add_column("property", no_wrap=True)
+    ours = [each for each in decided if each.profile.name in PROFILES]
+    short = len(decided) > _MOST_IN_WORDS
+    for title, shown in (("armed prove", ours), ("negative controls", [each for each in decided if each not in ours])):
+        if shown:
+            console.print(_table_of_verdicts(title, shown, short))
+    proved, refuted = ("✓", "✗ n") if short else ("proved", "refuted (n)")
+    console.print(f"{proved}: proved for any number of slots and children (*: by each action alone,", highlight=False)
+    console.print(f"without the invariant); {refuted}: refuted, by a run of n steps, the shortest;", highlight=False)
+    console.print("-: out of scope; blank: not asked", highlight=False)
+
+
+def _table_of_verdicts(title: str, decided: list[matrix.Matrix], short: bool) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("property", overflow="fold")
     for each in decided:
-        table.add_column(each.profile.name)
+        table.add_column(each.profile.name, no_wrap=True, min_width=len(each.profile.name))
     cells = {(each.profile.name, cell.name): cell for each in decided for cell in each.cells}
     names = {cell.name: cell for each in decided for cell in each.cells}
     order = sorted(names, key=lambda name: (matrix.ALL_NAMES.index(names[name].claim.name), names[name].backends_alone))
     for name in order:
         row = [cells.get((each.profile.name, name)) for each in decided]
         environment = names[name].claim.environment
-        title = ("  backends alone" if names[name].backends_alone else name) + (
+        about = ("  backends alone" if names[name].backends_alone else name) + (
             f" [dim]{environment}[/]" if environment != "calm" else ""
         )
-        table.add_row(title, *["" if cell is None else _sign(cell) for cell in row])
-    console.print(table)
-    console.print("proved: for any number of slots and children (*: definitional)", highlight=False)
-    console.print("refuted (n): by a run of n steps, the shortest; -: out of scope; blank: not asked", highlight=False)
+        table.add_row(about, *["" if cell is None else _sign(cell, short) for cell in row])
+    return table
 
 
-def _sign(cell: matrix.Cell) -> str:
-    steps = f" ({len(cell.counterexample)})" if cell.counterexample is not None else ""
-    return _SIGNS[cell.verdict.value] + steps + "*" * (cell.restates and cell.verdict is matrix.Verdict.PROVED)
+_MOST_IN_WORDS = 2
+"""Of how many profiles the verdicts stand in words beside each other, in 80 columns."""
+
+
+def _sign(cell: matrix.Cell, short: bool) -> str:
+    star = "*" * (cell.restates and cell.verdict is matrix.Verdict.PROVED)
+    steps = "" if cell.counterexample is None else f"{len(cell.counterexample)}"
+    if short:
+        return _SHORT_SIGNS[cell.verdict.value] + (f" {steps}" if steps else "") + star
+    return _SIGNS[cell.verdict.value] + (f" ({steps})" if steps else "") + star
 
 
 def _show_cells(console: Console, cells: list[matrix.Cell], *, runs: bool) -> None:
@@ -952,7 +997,8 @@ def _show_mutants(console: Console, report: MutationReport) -> None:
     for column in ("property", "kills", "alone"):
         kills.add_column(column, justify="left" if column == "property" else "right")
     for name, each in report.kills.items():
-        kills.add_row(name, str(each.all), str(each.alone))
+        if each.all:
+            kills.add_row(name, str(each.all), str(each.alone))
     console.print(kills)
     for judgement in report.survivors:
         console.print(f"[red]survivor:[/] {escape(describe(judgement))}", highlight=False, soft_wrap=True)

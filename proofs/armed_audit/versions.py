@@ -7,7 +7,7 @@ from typing import Any
 
 from armed_audit.viewer import templates
 from armed_model.profiles import PROFILES, REFERENCE, Profile
-from armed_model.properties import LeadsTo, Property, leads_to, properties
+from armed_model.properties import ASSUMPTIONS, LeadsTo, Property, leads_to, properties
 from armed_proofs.matrix import expected_verdicts, findings
 
 _SIGNS = {"proved": "proved", "refuted": "**refuted**", "out of scope": "-"}
@@ -110,6 +110,11 @@ def _lines() -> Iterator[str]:
                 reasons.setdefault((claim.name, claim.out_of_scope), []).append(profile.name)
     for (name, reason), profiles in reasons.items():
         yield f"- `{name}` in {', '.join(profiles)}: {reason}."
+    yield ""
+    yield "## The assumptions"
+    yield ""
+    for name, sentence in ASSUMPTIONS.items():
+        yield f"- {name}: {sentence}"
     yield ""
     yield "## The properties"
     yield ""

@@ -10,10 +10,9 @@ import gzip
 import hashlib
 import itertools
 import json
-import multiprocessing
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_model.system import ENVIRONMENTS, System
 from armed_proofs import liveness
 from armed_proofs.invariants import key
-from armed_proofs.matrix import Claim, expected_verdicts
+from armed_proofs.matrix import Claim, expected_verdicts, workers
 from armed_proofs.obligations import IMPOSSIBLE, Obligation, discharge, invariant_obligations, property_obligations
 
 LOGIC = "QF_AUFDTLIA"
@@ -312,18 +311,14 @@ def for_each_system(
             progress(f"{told[at]}: done")
     else:
         first = sorted(range(len(systems)), key=lambda at: systems[at].environment != "calm")
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        with workers(jobs) as pool:
             running = {}
             for at in first:
                 system = systems[at]
                 running[pool.submit(_work, work, system.profile, system.environment, system.backends_alone)] = at
-            try:
-                for future in as_completed(running):
-                    done[running[future]] = future.result()
-                    progress(f"{told[running[future]]}: done")
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            for future in as_completed(running):
+                done[running[future]] = future.result()
+                progress(f"{told[running[future]]}: done")
     return [done[at] for at in range(len(systems))]
 
 

@@ -14,12 +14,13 @@ import enum
 import signal
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
 import z3
@@ -201,17 +202,13 @@ def decide_profiles(
             parts[each[0].name, each[1]] = _decide_system(*each)
             progress(f"{each[0].name}, {each[1]}")
     else:
-        with ProcessPoolExecutor(processes, get_context("fork"), initializer=leave_interrupts_alone) as pool:
+        with workers(processes) as pool:
             calm_first = sorted(work, key=lambda each: each[1] != "calm")  # it has most queries
             tasks = {pool.submit(_decide_system, *each): each for each in calm_first}
-            try:
-                for task in as_completed(tasks):
-                    profile, environment, _ = tasks[task]
-                    parts[profile.name, environment] = task.result()
-                    progress(f"{profile.name}, {environment} ({len(parts)} of {len(work)})")
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            for task in as_completed(tasks):
+                profile, environment, _ = tasks[task]
+                parts[profile.name, environment] = task.result()
+                progress(f"{profile.name}, {environment} ({len(parts)} of {len(work)})")
     matrices = []
     for profile in profiles:
         mine = [parts[profile.name, environment] for environment in ENVIRONMENTS]
@@ -224,9 +221,27 @@ def decide_profiles(
     return matrices
 
 
-def leave_interrupts_alone() -> None:
-    """Have this worker process not mind Ctrl-C: that goes to all processes, and the first one ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def workers(
+    processes: int, initializer: Callable[..., object] = lambda: None, initargs: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Give so many processes to work in. An exception out of the block, as Ctrl-C is, ends them at once."""
+    others = active_children()
+    # Forked, as everywhere here: to spawn would leave a helper process behind.
+    with ProcessPoolExecutor(processes, get_context("fork"), _begin_working, (initializer, initargs)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for worker in active_children():
+                if worker not in others:
+                    worker.kill()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin_working(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes, and the first one ends the others
+    initializer(*initargs)
 
 
 @dataclass(frozen=True)

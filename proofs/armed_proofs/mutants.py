@@ -8,16 +8,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
 from armed_model.properties import NAMES
 from armed_model.system import ENVIRONMENTS
 from armed_proofs.judge import Baseline, Fate, Judgement, Place, baseline, judge
-from armed_proofs.matrix import leave_interrupts_alone
+from armed_proofs.matrix import workers
 from armed_proofs.mutations import ORDER, Mutant, mutants
 
 PROCESSES = 2
@@ -93,16 +92,15 @@ def mutate(
     began = time.perf_counter()
     chosen = [position for position, mutant in enumerate(mutants()) if only in mutant.name]
     known: dict[Place, Baseline] = {}  # of the profiles that nearly all mutants are of: the rest when it is needed
-    context = get_context("fork")  # as everywhere here: to spawn would leave a helper process behind
     if not only:
-        with ProcessPoolExecutor(processes, mp_context=context, initializer=leave_interrupts_alone) as pool:
+        with workers(processes) as pool:
             places = [(profile.name, environment) for profile in ORDER[:2] for environment in ENVIRONMENTS]
             tasks = {pool.submit(baseline, place): place for place in places}
             for task in as_completed(tasks):
                 known[tasks[task]] = task.result()
                 progress(f"{', '.join(tasks[task])}: unmutated ({len(known)} of {len(tasks)})")
     found: dict[int, Judgement] = {}
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(known,)) as pool:
+    with workers(processes, _KNOWN.update, (known,)) as pool:
         judging = {pool.submit(_judge, position): position for position in chosen}
         for each in as_completed(judging):
             judgement = found[judging[each]] = each.result()
@@ -118,11 +116,6 @@ def describe(judgement: Judgement) -> str:
 
 
 _KNOWN = Baselines()
-
-
-def _start(known: dict[Place, Baseline]) -> None:
-    leave_interrupts_alone()
-    _KNOWN.update(known)
 
 
 @cache

@@ -474,6 +474,21 @@ def children_of(pid):
     return found
 
 
+@pytest.mark.parametrize("command", [["mutate"], ["prove"]])
+def test_ctrl_c_ends_the_processes_that_work_for_a_command(command):
+    process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        until = time.monotonic() + LIMIT
+        while len(children := children_of(process.pid)) < 2:
+            assert time.monotonic() < until
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=5)  # not when they are through with what they do, which takes longer
+    assert process.returncode == 130
+    assert errors == "armed: interrupted; all processes it started have ended\n"
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
 def test_ctrl_c_in_the_middle_of_a_conformance_run_leaves_nothing_behind():
     process = subprocess.Popen(
         [*COMMAND, "conform", "--histories", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
