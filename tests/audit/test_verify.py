@@ -130,8 +130,8 @@ def test_quick_is_less_than_usual_and_that_less_than_full():
     assert set(QUICK.sizes) < set(USUAL.sizes) == set(FULL.sizes)
     assert set(QUICK.reference_sizes) < set(USUAL.reference_sizes) == set(FULL.reference_sizes)
     assert set(QUICK.by_tlc) <= {*USUAL.by_tlc, *QUICK.by_tlc}
-    assert USUAL.by_tlc == FULL.by_tlc
-    assert len(USUAL.by_cvc5) == len(FULL.by_cvc5) == len(PROFILES) * 5
+    assert set(USUAL.by_tlc) < set(FULL.by_tlc)
+    assert len(USUAL.by_cvc5) == len(FULL.by_cvc5) == len(PROFILES) * 5 + 1  # backends alone, in 18
     for name in ("states_compared", "histories", "orders_deep", "stray_writes", "lives"):
         assert getattr(QUICK, name) < getattr(USUAL, name) <= getattr(FULL, name)
     assert QUICK.child_points > USUAL.child_points > FULL.child_points == 1
@@ -144,7 +144,7 @@ def test_what_is_left_out_is_said_of_each_extent():
     said = {each.name: verification.Verification(each, strict=False, seed=1).left_out for each in EXTENTS.values()}
     assert said["full"] == ["mutants of the specification: `armed mutate`"]
     assert set(said["full"]) < set(said["usual"])
-    assert len(said["usual"]) == 7
+    assert len(said["usual"]) == 8
     assert "100,000 lives under one supervisor (here 5,000)" in said["usual"]
 
 
