@@ -10,8 +10,11 @@ Where a run that refutes has an auxiliary child in it, the property is decided f
 
 from __future__ import annotations
 
+import ctypes
 import enum
+import os
 import signal
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -228,7 +231,13 @@ def workers(
     """Give so many processes to work in. An exception out of the block, as Ctrl-C is, ends them at once."""
     others = active_children()
     # Forked, as everywhere here: to spawn would leave a helper process behind.
-    with ProcessPoolExecutor(processes, get_context("fork"), _begin_working, (initializer, initargs)) as pool:
+    begin = (_begin_working, (os.getpid(), initializer, initargs))
+    with ProcessPoolExecutor(processes, get_context("fork"), *begin) as pool:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            pool.submit(int)  # starts all: if Ctrl-C came in the middle of that, the pool would be waited for for ever
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             yield pool
         except BaseException:
@@ -239,9 +248,17 @@ def workers(
             raise
 
 
-def _begin_working(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+def _begin_working(parent: int, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes, and the first one ends the others
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if sys.platform == "linux":  # nor does it outlive that one, whatever happens to it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
     initializer(*initargs)
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
