@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import gc
 import itertools
 import mmap
 import sys
@@ -191,9 +192,9 @@ class Engager:
         """Raise `SystemExit(1)` at once or, during a take, a give-back or the exit path, when that is over.
 
         Handles SIGTERM, SIGINT and the cancel signal. Once: a close asks again and again, and who is on his way out is
-        not disturbed.
+        not disturbed. Not where the interpreter would drop it (`sys.unraisablehook`): there it has to be asked again.
         """
-        if not self._must_stop:
+        if not self._must_stop and not _is_dropped(frame):
             self._must_stop = True
             self._obey(frame)
 
@@ -304,3 +305,13 @@ _UNKNOWN_FAILURE: Final = RuntimeError("a take or a give-back was interrupted")
 
 UNINTERRUPTED: Final[set[CodeType]] = {Engager._ask.__code__, Engager._end.__code__}
 """Code during which a stop signal is only noted. The stack says truly what is under way; a counter could get stuck."""
+
+
+def _is_dropped(frame: FrameType | None) -> bool:
+    """Whether an exception out of this frame goes nowhere: in a finalizer, or a callback of the garbage collector."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code.co_name == "__del__" or frame.f_code in callbacks:
+            return True
+        frame = frame.f_back
+    return False

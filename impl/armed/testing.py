@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import faulthandler
+import gc
 import mmap
 import os
 import select
@@ -259,6 +260,7 @@ class _Puppet:
         os.dup2(null, 2)  # tracebacks of exceptions that are meant to happen
         os.close(null)
         faulthandler.disable()
+        gc.callbacks.clear()  # Hypothesis's, in which a signal that is sent once would come to nothing
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (1 if hard else 0, hard))  # no core of a SIGSEGV that is meant
         while True:

@@ -1,6 +1,7 @@
 """The child's side: take and give back, arm and disarm. Each body runs in a real child."""
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -349,6 +350,40 @@ def test_the_exit_path_ends_an_engagement_that_the_target_left_open(in_child):
 
 
 BOTH_SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+class Finalized:
+    def __init__(self, act):
+        self.act = act
+
+    def __del__(self):
+        self.act()
+
+
+@BOTH_SIGNALS
+@pytest.mark.parametrize("where", ["finalizer", "callback"])
+def test_a_stop_signal_whose_exception_would_be_dropped_can_be_sent_again(in_child, number, where):
+    """Hypothesis has a callback of the collector; a forked child inherits it."""
+
+    def body(me, say):
+        def act(phase="start", info=None):
+            os.kill(os.getpid(), number)
+            say(phase)
+
+        with me.engage():
+            if where == "finalizer":
+                Finalized(act)
+            else:
+                gc.callbacks[:] = [act]
+                gc.collect()
+                gc.callbacks.clear()
+            say("on")
+            os.kill(os.getpid(), number)
+            say("later")
+
+    outcome, said = in_child(body)
+    assert (outcome.decision, outcome.status) == (CLEAN, 1)
+    assert said == (["start", "on"] if where == "finalizer" else ["start", "stop", "on"])
 
 
 @BOTH_SIGNALS
