@@ -254,14 +254,13 @@ def test_attaching_to_named_memory_does_not_remove_it():
 
 
 def test_spawned_children_end_with_their_supervisor_however_it_dies(gate, forked, reaped):
-    said, pids = gate(), gate()
+    first, second, pids = gate(), gate(), gate()
 
     def body():
-        say = Said(said.write_end)
         sup = Supervisor(3, start_method="spawn")
-        children = [sup.start(busy, say), sup.start(waiting, say)]
-        said.wait(), said.wait()
-        children.append(sup.start(busy, say))  # most probably still booting when the supervisor dies
+        children = [sup.start(busy, Said(first.write_end)), sup.start(waiting, Said(second.write_end))]
+        first.wait(), second.wait()
+        children.append(sup.start(busy, Said(first.write_end)))  # most probably still booting when the supervisor dies
         pids.open(" ".join(str(child.pid) for child in children).encode())
         signal.pause()
 
