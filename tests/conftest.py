@@ -78,7 +78,7 @@ def pytest_runtest_setup(item):
         return
     if os.environ.get("ARMED_STRICT") == "1":
         pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)  # counted and said
+    pytest.skip(missing)  # counted and said; `.ci/run` is strict, so there it cannot come to this
 
 
 # --- A browser -------------------------------------------------------------------------------------------------------

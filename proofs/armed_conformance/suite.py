@@ -54,6 +54,8 @@ class ConformanceTests:
         coverage, implementation = Coverage(), self.make()
         cannot = play(history, implementation, coverage)
         if cannot is not None:
+            declared = {str(each) for each in implementation.cannot}
+            assert cannot in declared, f"it is not declared that the implementation cannot {cannot}"
             # Its author has declared it: skipped, with what it is, and not passed.
             pytest.skip(f"the implementation cannot {cannot}")
         cell = _cells_by_name(profile_of(implementation)).get(history.name)

@@ -142,6 +142,23 @@ def test_in_a_suite_of_ones_own_a_bug_is_told_as_a_story(tmp_path):
     assert "what was seen:  it was: clean" in ran.stdout
 
 
+def test_in_a_suite_of_ones_own_what_is_not_declared_is_no_skip(tmp_path):
+    (tmp_path / "shy.py").write_text(SHY)
+    ran = in_a_suite(tmp_path, "shy", "Shy")
+    assert ran.returncode == 1, ran.stdout
+    assert "it is not declared that the implementation cannot do that today" in ran.stdout
+
+
+SHY = """
+from armed_conformance.adapters.armed import ArmedFork
+from armed_conformance.protocol import Cannot
+
+class Shy(ArmedFork):
+    def end(self, child, kind):
+        raise Cannot("do that today")
+"""
+
+
 def test_a_suite_without_an_implementation_is_refused():
     from armed_conformance.suite import ConformanceTests
 
