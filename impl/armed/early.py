@@ -113,7 +113,7 @@ class Bell:
             raise Unsupported("it needs x86-64 or aarch64, and ctypes")
         if os.readlink("/proc/self") != str(os.getpid()):
             raise Unsupported("/proc shows the processes of another namespace")
-        self._of_thread: Final = threading.local()  # its rope, and its usual scheduling while its slice is short
+        self._of_thread: Final = threading.local()  # its rope, and its usual slice while it has a short one
         self._page: Final = mmap.mmap(-1, mmap.PAGESIZE)  # shared with all children forked later
         self._address: Final = _address_of(self._page)
         # A stray write harms who writes: with another value the bell would not ring, and nobody could wait for it.
@@ -185,20 +185,22 @@ class Bell:
 
 def _slice_of_this_thread() -> int:
     """Return nanoseconds; 0 where the kernel knows no slices, or the policy is not the usual one."""
-    attributes = bytearray(_SCHED_ATTR.size)
-    if _call("sched_getattr", 0, _address_of(attributes), len(attributes), 0) < 0:
-        return 0
-    _, policy, _, _, _, its_slice, *_ = _SCHED_ATTR.unpack(attributes)
+    _, policy, _, _, _, its_slice, *_ = _SCHED_ATTR.unpack(_scheduling())
     return int(its_slice) if policy == _SCHED_OTHER else 0
 
 
 def _set_slice(its_slice: int) -> None:
     """Change the slice of this thread, and nothing else of its scheduling."""
-    attributes = bytearray(_SCHED_ATTR.size)
-    _call("sched_getattr", 0, _address_of(attributes), len(attributes), 0)
-    size, policy, flags, nice, priority, _, *rest = _SCHED_ATTR.unpack(attributes)
+    size, policy, flags, nice, priority, _, *rest = _SCHED_ATTR.unpack(_scheduling())
     changed = bytearray(_SCHED_ATTR.pack(size, policy, flags, nice, priority, its_slice, *rest))
     _call("sched_setattr", 0, _address_of(changed), 0)
+
+
+def _scheduling() -> bytearray:
+    """Return this thread's struct sched_attr; nothing but zeros, so no slice, where the system does not tell."""
+    attributes = bytearray(_SCHED_ATTR.size)
+    _call("sched_getattr", 0, _address_of(attributes), len(attributes), 0)
+    return attributes
 
 
 class Ear:

@@ -670,13 +670,15 @@ def test_who_changes_its_scheduling_while_it_waits_is_not_undone(bell):
         usual = slice_of_this_thread()
         bell.wait(lambda seconds: os.setpriority(os.PRIO_PROCESS, 0, 7) or [], 1.0)  # of this thread alone
         found["nice"] = os.getpriority(os.PRIO_PROCESS, 0), slice_of_this_thread() == usual
+        bell.wait(lambda seconds: early._set_slice(500_000) or [], 1.0)
+        found["slice"] = slice_of_this_thread()
         bell.wait(lambda seconds: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)) or [], 1.0)
         found["policy"] = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
 
     thread = threading.Thread(target=changes)
     thread.start()
     thread.join()
-    assert found == {"nice": (7, True), "policy": (os.SCHED_BATCH, 7)}
+    assert found == {"nice": (7, True), "slice": 500_000, "policy": (os.SCHED_BATCH, 7)}
 
 
 @with_slices

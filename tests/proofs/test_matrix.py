@@ -1,6 +1,7 @@
 """The theorem matrix: the verdicts, what they rest on, and that nothing is called proved that is not."""
 
 import json
+import time
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
@@ -29,6 +30,7 @@ from armed_proofs.matrix import (
     record,
     unexpected,
     verdicts_as_toml,
+    workers,
 )
 from armed_proofs.obligations import Answer, invariant_obligations
 from armed_proofs.replay import replay_by_definition
@@ -465,6 +467,28 @@ def test_every_refuted_cell_has_a_finding_and_every_finding_a_refuted_cell(matri
     for each in findings().values():
         assert each.reach in ("outside", "debugger")
         assert each.sentence.endswith((".", ".)"))
+
+
+def test_whoever_changes_what_was_published_changes_no_finding(matrices):
+    matrix, cell = next(each for each in cells_of(matrices, Verdict.REFUTED) if each[0].profile.name == "18")
+    published = cell.as_json()
+    published["finding"]["sentence"] = "another"
+    assert cell.finding.sentence != "another"
+    assert findings()[matrix.profile.name, cell.name].sentence != "another"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_exception_ends_who_works_for_somebody_at_once(error):
+    def interrupted():
+        with workers(2) as pool:
+            for _ in range(4):
+                pool.submit(time.sleep, 300)
+            raise error
+
+    began = time.monotonic()
+    with pytest.raises(error):
+        interrupted()
+    assert time.monotonic() - began < 100
 
 
 def test_a_refuted_cell_without_a_finding_is_noticed(matrices, monkeypatch):
