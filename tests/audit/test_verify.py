@@ -471,6 +471,7 @@ def test_a_crash_point_that_is_judged_wrong_fails(only, monkeypatch):
 
 def test_a_supervisor_that_is_deceived_by_stray_writes_fails(only, monkeypatch):
     monkeypatch.setattr("armed.supervisor.decide", lambda status, word, token, kind: Decision.CLEAN)
+    monkeypatch.setattr("armed.supervisor.is_exiting", lambda pid: False)  # the early look decides by itself
     failures = only("stray writes", quick=False).failures  # of the few lives of a quick run none may leave armed
     assert any(line.startswith("a child left armed, its slot held") for line in failures)
 
