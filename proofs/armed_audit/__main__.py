@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from importlib.metadata import version
 
@@ -10,7 +12,11 @@ FINE, USAGE, INTERRUPTED = 0, 2, 130
 
 
 def main() -> int:
-    """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C."""
+    """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C, or SIGTERM."""
+    # What runs in the background, where Ctrl-C is ignored, or as a service is ended by SIGTERM: what it has made goes
+    # with it, too. A process that it forks ends by SIGTERM as it would anywhere.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     try:
         status = _run()
     except KeyboardInterrupt:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -36,7 +35,7 @@ from armed_conformance import crash_points, exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.protocol import NotHere
-from armed_conformance.run import ADAPTERS, POSTGRES, Report, UnknownTarget
+from armed_conformance.run import ADAPTERS, Report, UnknownTarget
 from armed_conformance.run import conform as run_conformance
 from armed_conformance.run import replay as replay_history
 from armed_model import events, trace
@@ -52,6 +51,8 @@ from armed_proofs.mutants import describe, mutate
 
 HOLDS, FAILS, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: everything holds; something does not; the call is off, or its result cannot be shown; Ctrl-C."""
+SAY_EVERY = 30.0
+"""Seconds between two words of progress where there is no terminal."""
 
 app = typer.Typer(
     name="armed",
@@ -79,6 +80,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         app(_with_json_file(sys.argv[1:] if arguments is None else arguments), prog_name="armed")
     except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            print("armed: interrupted; all processes it started have ended", file=sys.stderr)
         return leaving.code if isinstance(leaving.code, int) else USAGE
     return HOLDS
 
@@ -127,19 +130,12 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
-        """Give a function that says what is being worked on; on a terminal as one line that is written over.
-
-        Ctrl-C inside ends the command with one clear line.
-        """
-        try:
-            if not self._progress.is_terminal:
-                yield lambda _: None
-                return
-            with Status("beginning", console=self._progress) as status:
-                yield lambda what: status.update(escape(what))
-        except KeyboardInterrupt:
-            print("armed: interrupted; all processes it started have ended", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+        """Give a function that says what is worked on: on a terminal a line that is written over, else now and then."""
+        if not self._progress.is_terminal:
+            yield _rarely(lambda what: print(f"armed: {what}", file=sys.stderr, flush=True))
+            return
+        with Status("beginning", console=self._progress) as status:
+            yield lambda what: status.update(escape(what))
 
     def finished(self, part: verification.Part) -> None:
         """Say that a part is through, where there is no terminal to show progress on."""
@@ -192,6 +188,19 @@ class Output:
             Path(self._json_file).write_text(text)
         except OSError as error:
             _refuse(f"cannot write {self._json_file}: {error.strerror}")
+
+
+def _rarely(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Give a function that says what it is told only if for half a minute nothing was said."""
+    said = time.monotonic()
+
+    def tell(what: str) -> None:
+        nonlocal said
+        if time.monotonic() >= said + SAY_EVERY:
+            said = time.monotonic()
+            say(what)
+
+    return tell
 
 
 def must_be_writable(file: Path) -> None:
@@ -694,9 +703,7 @@ def conform(
         _refuse("--depth leaves nothing to chance: leave --histories and --seed out")
     output = Output(json_file)
     report: Report | exhaustive.Exhaustion
-    # Not where workers are forked by somebody's code: they would inherit the handler.
-    ends = _sigterm_is_ctrl_c() if target.startswith(POSTGRES) else nullcontext()
-    with _importing(), ends, output.progress() as progress:
+    with _importing(), output.progress() as progress:
         if depth is None:
             report = run_conformance(
                 target,
@@ -798,7 +805,7 @@ def watch_server(
     # Lines of JSON and a table on the same terminal would be in each other's way; so would they in the same log.
     quiet = json_file == STANDARD_OUTPUT and (sys.stdout.isatty() or not output.table.is_terminal)
     with (
-        closing(looker), _sigterm_is_ctrl_c(), output.json_lines() as write,
+        closing(looker), output.json_lines() as write,
         watch.Screen(output.table, quiet=quiet) as screen,
     ):  # fmt: skip
 
@@ -827,16 +834,6 @@ def watch_server(
 def _of_which_source() -> dict[str, Any]:
     """Of which commit a result is, and whether files differed from it."""
     return {"commit": crash_points.commit(), "changed": crash_points.changed()}
-
-
-@contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    """What runs in the background, where Ctrl-C is ignored, or as a service is ended by SIGTERM."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from armed_audit import verify as verification
-from armed_audit.cli import run
+from armed_audit.cli import Output, run
 from armed_audit.verify import Part
 from armed_model.system import ENVIRONMENTS
 from armed_proofs import matrix, tlc
@@ -474,33 +475,69 @@ def children_of(pid):
     return found
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", [["mutate"], ["prove"]])
-def test_ctrl_c_ends_the_processes_that_work_for_a_command(command):
+def test_ctrl_c_ends_the_processes_that_work_for_a_command(command, end):
     process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         until = time.monotonic() + LIMIT
         while len(children := children_of(process.pid)) < 2:
             assert time.monotonic() < until
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         _, errors = process.communicate(timeout=5)  # not when they are through with what they do, which takes longer
     assert process.returncode == 130
     assert errors == "armed: interrupted; all processes it started have ended\n"
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
-def test_ctrl_c_in_the_middle_of_a_conformance_run_leaves_nothing_behind():
+WITH_CHILDREN = {
+    "conform": ["conform", "--histories", "100000"],
+    "bench": ["bench", "explore"],  # and a directory for TLC
+}
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", WITH_CHILDREN)
+def test_an_end_in_the_middle_leaves_nothing_behind(command, end, tmp_path):
     process = subprocess.Popen(
-        [*COMMAND, "conform", "--histories", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*COMMAND, *WITH_CHILDREN[command]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
     with process:
         until = time.monotonic() + LIMIT
         while not (children := children_of(process.pid)):
             assert time.monotonic() < until
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir())
     assert not [child for child in children if Path(f"/proc/{child}").exists() and child in children_of(1)]
+
+
+def test_a_process_that_a_command_forks_ends_by_sigterm_as_anywhere():
+    code = (
+        "import os, sys\n"
+        "from armed_audit import __main__ as command\n"
+        "def forks():\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        os.kill(os.getpid(), 15)\n"
+        "    return -os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        "command._run = forks\n"
+        "sys.exit(command.main())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert (ran.returncode, ran.stderr) == (signal.SIGTERM, "")
+
+
+def test_without_a_terminal_progress_is_told_now_and_then(monkeypatch, capsys):
+    now = iter([0.0, 29.0, 30.0, 31.0])
+    monkeypatch.setattr("armed_audit.cli.time", SimpleNamespace(monotonic=lambda: next(now)))
+    with Output(None).progress() as progress:
+        progress("too early")
+        progress("after half a minute")
+    assert capsys.readouterr().err == "armed: after half a minute\n"
