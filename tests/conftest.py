@@ -38,8 +38,15 @@ def _of_a_server(name):
     return False
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_to_collect():
+    """What was there before the tests of a file is looked at by no garbage collection after each of them."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def nothing_left():
+def nothing_left(quick_to_collect):
     descriptors, names = _descriptors(), set(os.listdir("/dev/shm"))
     yield
     gc.collect()

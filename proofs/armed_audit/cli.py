@@ -8,11 +8,12 @@ target for a file: `--json x.json`, or `--json=FILE` for any other name.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -79,11 +80,20 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         app(_with_json_file(sys.argv[1:] if arguments is None else arguments), prog_name="armed")
+    except OSError as error:
+        print(f"armed: {error}", file=sys.stderr)
+        return USAGE
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            print("armed: interrupted; all processes it started have ended", file=sys.stderr)
-        return leaving.code if isinstance(leaving.code, int) else USAGE
-    return HOLDS
+        status = leaving.code if isinstance(leaving.code, int) else USAGE
+    except Exception as error:
+        if not verification.is_ctrl_c(error):
+            raise
+        status = INTERRUPTED
+    else:
+        status = HOLDS
+    if status == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt
+        print("armed: interrupted; all processes it started have ended", file=sys.stderr)
+    return status
 
 
 def _with_json_file(arguments: list[str]) -> list[str]:
@@ -110,6 +120,15 @@ class _Table(Console):
         _nobody_reads()
 
 
+def _write(text: str) -> None:
+    """Write to standard output, whose reader may have gone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _nobody_reads()
+
+
 def _nobody_reads() -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
     _refuse("nobody reads the result: the pipe is closed")
@@ -132,7 +151,7 @@ class Output:
     def progress(self) -> Iterator[Callable[[str], None]]:
         """Give a function that says what is worked on: on a terminal a line that is written over, else now and then."""
         if not self._progress.is_terminal:
-            yield _rarely(lambda what: print(f"armed: {what}", file=sys.stderr, flush=True))
+            yield _rarely(_say)
             return
         with Status("beginning", console=self._progress) as status:
             yield lambda what: status.update(escape(what))
@@ -140,13 +159,12 @@ class Output:
     def finished(self, part: verification.Part) -> None:
         """Say that a part is through, where there is no terminal to show progress on."""
         if not self._progress.is_terminal:
-            told = f"armed: {part.name} {'holds' if part.holds else 'FAILS'} ({part.seconds:.1f} s)"
-            print(told, file=sys.stderr, flush=True)
+            _say(f"{part.name}: {part.verdict} ({part.seconds:.1f} s)")
 
     def measured(self, topic: str, seconds: float) -> None:
         """Say that a topic of the benchmarks is through, where there is no terminal to show progress on."""
         if not self._progress.is_terminal:
-            print(f"armed: {topic} measured ({seconds:.1f} s)", file=sys.stderr, flush=True)
+            _say(f"{topic} measured ({seconds:.1f} s)")
 
     @contextmanager
     def json_lines(self) -> Iterator[Callable[[dict[str, Any]], None] | None]:
@@ -167,8 +185,6 @@ class Output:
                     print(json.dumps(line), file=stream, flush=True)
                 except BrokenPipeError:
                     _nobody_reads()
-                except OSError as error:
-                    _refuse(f"cannot write {self._json_file}: {error.strerror}")
 
             yield write
 
@@ -178,16 +194,14 @@ class Output:
             return
         text = json.dumps(result, indent=2) + "\n"
         if self._json_file == STANDARD_OUTPUT:
-            try:
-                sys.stdout.write(text)
-                sys.stdout.flush()
-            except BrokenPipeError:
-                _nobody_reads()
-            return
-        try:
+            _write(text)
+        else:
             Path(self._json_file).write_text(text)
-        except OSError as error:
-            _refuse(f"cannot write {self._json_file}: {error.strerror}")
+
+
+def _say(what: str) -> None:
+    with suppress(OSError):  # who has closed it does not want to hear it, and the work goes on
+        print(f"armed: {what}", file=sys.stderr, flush=True)
 
 
 def _rarely(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -206,6 +220,7 @@ def _rarely(say: Callable[[str], None]) -> Callable[[str], None]:
 def must_be_writable(file: Path) -> None:
     """Refuse a file that cannot be written before the work begins, not after it. Leaves nothing behind."""
     try:
+        file = file.resolve()  # where it is a link, the link stays
         if not file.exists():
             file.touch()
             file.unlink()
@@ -259,7 +274,6 @@ def verify(
     _must_hold_evidence(evidence)
     result = _verify(output, extent, evidence, strict, seed)
     output.write_json(result.as_json())
-    _keep_verification(result, evidence)
     raise typer.Exit(HOLDS if result.holds else FAILS)
 
 
@@ -278,16 +292,10 @@ def _verify(
         result = verification.verify(
             extent=extent, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
         )
+    # Before it is shown: whoever reads the table may have gone.
+    (evidence / reports.VERIFY).write_text(json.dumps(result.as_json(), indent=2) + "\n")
     _show_verification(output.table, result)
     return result
-
-
-def _keep_verification(result: verification.Verification, evidence: Path) -> None:
-    file = evidence / reports.VERIFY
-    try:
-        file.write_text(json.dumps(result.as_json(), indent=2) + "\n")
-    except OSError as error:
-        _refuse(f"cannot write {file}: {error.strerror}")
 
 
 @app.command()
@@ -313,30 +321,25 @@ def report(
     iff the evidence holds and nothing leads nowhere. Evidence of another commit is said to be stale.
     """
     output = Output(json_file)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _refuse(f"cannot write to {directory}: {error.strerror}")
+    directory.mkdir(parents=True, exist_ok=True)
     must_be_writable(directory / reports.PAGE)
     if not (evidence / reports.VERIFY).exists():
         if no_run:
             _refuse(f"there is no {reports.VERIFY} in {evidence}: run armed verify, or give --evidence DIR")
         print(f"armed: there is no {reports.VERIFY} in {evidence}: running armed verify first", file=sys.stderr)
         _must_hold_evidence(evidence)
-        _keep_verification(_verify(output, verification.USUAL, evidence), evidence)
+        _verify(output, verification.USUAL, evidence)
     try:
         with output.progress() as progress:
             progress("reading the evidence")
             data = reports.gather(evidence, directory)
             progress("taking every run again")
             page = reports.write(data, directory)
-    except (reports.NoEvidence, reports.BadEvidence) as error:
+    except reports.BadEvidence as error:
         _refuse(str(error))
-    except OSError as error:
-        _refuse(f"cannot write to {directory}: {error.strerror}")
     _show_report(output.table, data, page)
     output.write_json(data)
-    raise typer.Exit(HOLDS if data["holds"] and not data["dangling"] else FAILS)
+    raise typer.Exit(HOLDS if data["holds"] and not data["dangling"] and not data["not_shown"]["failed"] else FAILS)
 
 
 @app.command()
@@ -523,12 +526,13 @@ def mutate_specification(
     A mutant is killed, or shown to be equivalent; one that survives is a gap. Takes minutes. Exit 0 iff none survives.
     """
     output = Output(json_file)
+    source = _of_which_source()
     with output.progress() as progress:
         report = mutate(progress, only, processes)
     if not report.judgements:
         _refuse(f"no mutant has {only!r} in its name")
     _show_mutants(output.table, report)
-    output.write_json(report.as_json() | _of_which_source())
+    output.write_json(report.as_json() | {"only": only} | source)
     raise typer.Exit(FAILS if report.survivors else HOLDS)
 
 
@@ -553,7 +557,7 @@ def export_model(
     }  # fmt: skip
     if form in pages:
         try:
-            print(pages[form](), end="")
+            _write(pages[form]())
         except claims.Dangling as error:
             print(f"armed: {error}", file=sys.stderr)
             raise typer.Exit(FAILS) from None
@@ -561,14 +565,11 @@ def export_model(
     if form != "tla":
         _refuse(f"no form {form!r}: give tla, {', '.join(pages)}")
     system = _system(profile, environment)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for suffix, text in (("tla", tla(system)), ("cfg", tla_config(system, Size(slots, children)))):
-            file = directory / f"{tla_name(system)}.{suffix}"
-            file.write_text(text)
-            print(file)
-    except OSError as error:
-        _refuse(f"cannot write to {directory}: {error.strerror}")
+    directory.mkdir(parents=True, exist_ok=True)
+    for suffix, text in (("tla", tla(system)), ("cfg", tla_config(system, Size(slots, children)))):
+        file = directory / f"{tla_name(system)}.{suffix}"
+        file.write_text(text)
+        _write(f"{file}\n")
 
 
 EXPLORE = "explore"
@@ -722,9 +723,9 @@ def conform(
         _show_conformance(output.table, report)
     else:
         _show_exhaustion(output.table, report)
+    output.write_json(report.as_json())
     if report.failing is not None:
         _keep(report.failing, failure, target, output)
-    output.write_json(report.as_json())
     raise typer.Exit(HOLDS if report.passed else FAILS)
 
 
@@ -732,7 +733,8 @@ def _keep(failing: Mismatch, failure: Path, target: str, output: Output) -> None
     try:
         histories_as_files.save(failing, failure)
     except OSError as error:
-        _refuse(f"cannot write {failure}: {error.strerror}; do: --failure FILE")
+        _say(f"the history is not kept: {error}; do: --failure FILE")
+        return
     told = f"The history is in {failure}; again: armed conform {target} --replay {failure}"
     output.table.print(told, highlight=False, soft_wrap=True, markup=False)
 
@@ -796,8 +798,10 @@ def watch_server(
         from armed_conformance.postgres.memory import CannotLook
     except ModuleNotFoundError as error:
         _refuse(f"{str(error.name).partition('.')[0]} is not installed; do: pip install 'armed[postgres]'")
+    if not math.isfinite(interval):
+        _refuse(f"--interval {interval}: give seconds")
     output = Output(json_file)
-    summary = watch.Summary()
+    summary, ended_by = watch.Summary(), ""
     try:
         looker = watch.Looker(data_directory)
     except CannotLook as error:
@@ -826,9 +830,11 @@ def watch_server(
         except KeyboardInterrupt:
             pass
         except CannotLook as error:
-            _refuse(str(error))
+            ended_by = str(error)
         tell(summary.event())
-    raise typer.Exit(FAILS if summary.impossible else HOLDS)
+    if ended_by:
+        _say(ended_by)
+    raise typer.Exit(FAILS if summary.impossible else USAGE if ended_by else HOLDS)
 
 
 def _of_which_source() -> dict[str, Any]:
@@ -837,6 +843,9 @@ def _of_which_source() -> dict[str, Any]:
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+_COLOURS = {"holds": "green", "NOT RUN": "yellow", "FAILS": "red"}
 
 
 def _show_verification(console: Console, result: verification.Verification) -> None:
@@ -848,9 +857,8 @@ def _show_verification(console: Console, result: verification.Verification) -> N
     table.add_column("")
     for part in result.parts:
         counts = ", ".join(f"{name.replace('_', ' ')} {_count(value)}" for name, value in part.counts.items())
-        verdict = "[green]holds[/]" if part.holds else "[red]FAILS[/]"
-        if part.not_run:
-            verdict, counts = "[yellow]NOT RUN[/]", part.not_run
+        counts = "; ".join(filter(None, (part.not_run, counts)))
+        verdict = f"[{_COLOURS[part.verdict]}]{part.verdict}[/]"
         table.add_row(part.name, f"{escape(part.claim)}\n[dim]{escape(counts)}[/]", f"{part.seconds:.1f}", verdict)
     console.print(table)
     for part in result.parts:
@@ -862,7 +870,9 @@ def _show_verification(console: Console, result: verification.Verification) -> N
             console.print(f"[red]{part.name}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     for line in result.left_out:
         console.print(f"left out{f' by{option}' if option else ''}: {escape(line)}", highlight=False)
-    verdict = "[green]Everything holds[/]" if result.holds else "[red]Something does not hold[/]"
+    everything = f"Everything that was run holds; not run: {', '.join(result.not_run)}"
+    held = f"[yellow]{everything}[/]" if result.not_run else "[green]Everything holds[/]"
+    verdict = held if result.holds else "[red]Something does not hold[/]"
     console.print(f"{verdict} ({result.seconds:.1f} s).", highlight=False)
 
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from armed_audit import figures
 from armed_audit import traceability as trace
+from armed_audit.verify import EXTENTS
 from armed_audit.versions import REACH
 from armed_audit.viewer import name_of, sign, templates, text_of, viewer
-from armed_conformance.crash_points import commit
+from armed_conformance.crash_points import changed, commit
 from armed_model.profiles import PROFILES
 from armed_model.properties import Property, leads_to, properties
 from armed_proofs.matrix import ALL_NAMES
@@ -32,34 +36,34 @@ PAGE, JSON = "report.html", "report.json"
 """The files that are written."""
 
 
-class NoEvidence(Exception):
-    """There is no result of `armed verify` in the directory."""
-
-
 class BadEvidence(Exception):
-    """A file of the evidence cannot be read, or is not what its name says."""
+    """A file of the evidence cannot be read, is not what its name says, or contradicts itself."""
 
 
 def gather(evidence: Path, directory: Path | None = None) -> dict[str, Any]:
-    """Read the evidence, and return all that the report says, as plain data. Raises NoEvidence, BadEvidence.
+    """Read the evidence, and return all that the report says, as plain data. Raises BadEvidence.
 
     Of benchmarks what stands in the evidence is taken, else what stands in the directory that is written to.
     """
-    if not (evidence / VERIFY).exists():
-        raise NoEvidence(f"there is no {VERIFY} in {evidence}")
     verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent"))
     index = _read_if_there(evidence / INDEX, ("obligations", "solvers", "not_proved"))
-    if not _has_written_texts(verified):
-        index = None  # what lies there, if anything, is of an earlier run
-    mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts"))
+    if index is not None and index.get("run") != {"commit": verified["versions"]["commit"], "seed": verified["seed"]}:
+        index = None  # of another run
+    mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts", "only"))
     bench = _read_if_there(evidence / BENCH, ("machine", "topics"))
     if bench is None and directory is not None:
         bench = _read_if_there(directory / BENCH, ("machine", "topics"))
-    try:
+    with _as_bad_evidence():
         return _put_together(verified, index, mutants, bench)
-    except (KeyError, TypeError, AttributeError) as error:
-        told = f"the evidence in {evidence} is of another format: {error!r}; run armed verify again"
-        raise BadEvidence(told) from None
+
+
+@contextmanager
+def _as_bad_evidence() -> Iterator[None]:
+    """Say of what is not of our format that it is not."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, TemplateError) as error:
+        raise BadEvidence(f"the evidence is of another format: {error!r}; run armed verify again") from error
 
 
 def _put_together(
@@ -68,11 +72,12 @@ def _put_together(
     cells: list[dict[str, Any]] = verified["matrix"]
     cited, promised, in_code, tested = trace.citing(), trace.claims(), trace.code(), trace.tests()
     loose = trace.dangling(cited, promised, in_code, cells, tested if trace.repository() else None)
+    loose += [f"nothing is decided in {each}" for each in _not_decided(verified)]
     stale = _stale(verified, cells)
     return {
         "report": "armed",
         "version": version("armed"),
-        "holds": verified["holds"],
+        "holds": _holds(verified),
         "extent": verified["extent"],
         "strict": verified["strict"],
         "seed": verified["seed"],
@@ -89,7 +94,7 @@ def _put_together(
         "properties": _properties(cells, index, mutants, tested),
         "systems": _systems(index),
         "not_shown": _not_shown(verified, index, mutants, bench, cited),
-        "mutants": None if mutants is None else {key: mutants[key] for key in ("mutants", "counts", "survivors")},
+        "mutants": mutants and {key: mutants[key] for key in ("mutants", "counts", "survivors", "only")},
         "bench": bench,
         "check_again": _check_again(verified, index),
         "matrix": [{key: value for key, value in cell.items() if key != "seconds"} for cell in cells],
@@ -116,15 +121,20 @@ def render(data: Mapping[str, Any], root: str = "") -> str:
 
 
 def write(data: Mapping[str, Any], directory: Path) -> Path:
-    """Write report.html and report.json to the directory, and return the first. Raises OSError."""
+    """Write report.html and report.json to the directory, and return the first. Raises BadEvidence and OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     checkout = trace.repository()
     root = "" if checkout is None else Path(os.path.relpath(checkout, directory.resolve())).as_posix() + "/"
-    texts = {JSON: json.dumps(data, indent=1) + "\n", PAGE: render(data, root)}
-    for name, text in texts.items():
-        (directory / f".{name}").write_text(text, encoding="utf-8")
-    for name in texts:  # both or, if it is interrupted before, none
-        (directory / f".{name}").replace(directory / name)
+    with _as_bad_evidence():
+        texts = {JSON: json.dumps(data, indent=1) + "\n", PAGE: render(data, root)}
+    try:
+        for name, text in texts.items():
+            (directory / f".{name}").write_text(text, encoding="utf-8")
+        for name in texts:  # both or, if it is interrupted before, none
+            (directory / f".{name}").replace(directory / name)
+    finally:
+        for name in texts:
+            (directory / f".{name}").unlink(missing_ok=True)
     return directory / PAGE
 
 
@@ -141,10 +151,20 @@ def _read(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
     return dict(found)
 
 
-def _has_written_texts(verified: Mapping[str, Any]) -> bool:
-    """Whether this run has written the queries down: a quick one does not, nor one without the second solver."""
-    by_cvc5 = [part for part in verified["parts"] if part["part"] == "cvc5" and not part["not_run"]]
-    return verified["extent"] != "quick" and bool(by_cvc5)
+def _holds(verified: Mapping[str, Any]) -> bool:
+    """Whether the run holds, by its parts. Raises BadEvidence where it says otherwise."""
+    parts = verified["parts"]
+    holds = any(part["holds"] for part in parts) and not any(part["failures"] for part in parts)
+    if holds != verified["holds"]:
+        told = "holds, and its parts do not" if verified["holds"] else "does not hold, and its parts do"
+        raise BadEvidence(f"the evidence contradicts itself: the run {told}; run armed verify again")
+    return holds
+
+
+def _not_decided(verified: Mapping[str, Any]) -> list[str]:
+    """Return the profiles that a run of this extent decides, and of which there is no verdict."""
+    decided = {cell["profile"] for cell in verified["matrix"]}
+    return [profile for profile in EXTENTS[verified["extent"]].profiles if profile not in decided]
 
 
 def _read_if_there(file: Path, wanted: Sequence[str]) -> dict[str, Any] | None:
@@ -171,8 +191,10 @@ def _stale(verified: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> l
         lines.append("It does not say of which commit it is.")
     if then.get("changed"):
         lines.append("The work tree had changes that were not committed: the commit does not say what was verified.")
+    if changed():
+        lines.append("The work tree has changes that are not committed: what is shown of the source is of these.")
     decided = {(cell["profile"], cell["property"]) for cell in cells}
-    for profile in {cell["profile"] for cell in cells} & {*PROFILES}:
+    for profile in [name for name in PROFILES if name in {cell["profile"] for cell in cells}]:
         missing = [name for name in ALL_NAMES if (profile, name) not in decided]
         lines += [f"It has no verdict of {name} in {profile}." for name in missing]
     return lines
@@ -192,7 +214,7 @@ def _trusted_base(verified: Mapping[str, Any], index: Mapping[str, Any] | None) 
         ("Python", versions["python"], "CPython runs everything."),
         ("Linux", versions["kernel"], "fork, wait, signals, pidfds and shared memory do as they are documented."),
         ("the solver", versions["solver"], "Answers the queries. What it calls unsat is believed."),
-        *[(each.partition(" ")[0], each.partition(" ")[2], "Answered the same queries from their texts.")
+        *[(each.partition(" ")[0], each.partition(" ")[2], "Asked the same queries, those with the same facts as one.")
           for each in (index["solvers"][1:] if index else [])],
         ("transitions", versions["transitions"], "Makes the lifecycle's machine, which watches flags; proves nothing."),
         ("hypothesis", versions["hypothesis"], "Draws the histories; what it does not draw is not tried."),
@@ -239,9 +261,9 @@ def _claims(
     return found
 
 
-def _place(name: str, otherwise: str) -> dict[str, Any]:
-    place = trace.definitions().get(name)
-    return {"name": name, "file": otherwise, "line": 0} if place is None else {**asdict(place), "name": name}
+def _place(name: str, file: str) -> dict[str, Any]:
+    place = trace.definitions(file).get(name)
+    return {"name": name, "file": file, "line": 0} if place is None else asdict(place)
 
 
 def _properties(
@@ -349,9 +371,11 @@ def _not_shown(
     cited: Sequence[trace.Citing],
 ) -> dict[str, Any]:
     parts, cells = verified["parts"], verified["matrix"]
-    not_run = [f"{part['part']}: {part['not_run']}" for part in parts if part["not_run"]]
+    not_run = [f"{part['part']}: {part['not_run']}" for part in parts if part["not_run"] and not part["failures"]]
     if index is None:
         not_run.append("the queries as SMT-LIB text: armed verify writes them, with cvc5 and without --quick")
+    if mutants is not None and mutants["only"]:
+        not_run.append(f"mutants of the specification, but for those with {mutants['only']} in their names")
     if mutants is None:
         not_run.append(f"mutants of the specification: armed mutate --json EVIDENCE/{MUTANTS}")
     if bench is None:
@@ -374,7 +398,8 @@ def _not_shown(
             if found is not None and (found.get("changed") or found.get("commit") != verified["versions"]["commit"])
         ],
         "not_run": not_run,
-        "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]],
+        "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]]
+        + [f"a mutant survives: {each}" for each in (mutants["survivors"] if mutants else ())],
         "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],
         "without_texts": unwritten,
         "refuted": _refuted(cells),

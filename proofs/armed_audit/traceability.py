@@ -19,7 +19,7 @@ from armed_model.lifecycle import ROWS, WALSENDER_ROWS
 from armed_model.profiles import PROFILES, Profile
 from armed_model.properties import ASSUMPTIONS, leads_to, properties
 from armed_model.system import ENVIRONMENTS, System
-from armed_proofs.matrix import ALL_NAMES
+from armed_proofs.matrix import ALL_NAMES, Verdict
 
 CLAIM = re.compile(r"\bC\d+\b")
 COMMIT = re.compile(r"[0-9a-f]{12}")
@@ -88,14 +88,20 @@ def calls_out(package: str) -> dict[str, list[str]]:
 
 
 @cache
-def definitions() -> dict[str, Place]:
-    """Return where each action and property of the model is defined, by its name."""
+def definitions(file: str) -> dict[str, Place]:
+    """Return where a file of the model defines each action or property, by its name.
+
+    What is no call's first argument, but a name that is chosen from, is where it is written.
+    """
+    tree = [*ast.walk(ast.parse(dict(sources("armed_model"))[file]))]
     found: dict[str, Place] = {}
-    for file, text in sources("armed_model"):
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call):
-                for name in _names_defined(node):
-                    found.setdefault(name, Place(name, file, node.lineno))
+    for node in tree:
+        if isinstance(node, ast.Call):
+            for name in _names_defined(node):
+                found.setdefault(name, Place(name, file, node.lineno))
+    for node in tree:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            found.setdefault(node.value, Place(node.value, file, node.lineno))
     return found
 
 
@@ -216,6 +222,8 @@ def dangling(
         lines += [f"{where} assumes {one}, which is not said" for one in cell["assumptions"] if one not in ASSUMPTIONS]
         lines += [f"{where} cites {one}, which is no claim" for one in cell["cites"]
                   if one not in promised and not COMMIT.fullmatch(one)]  # fmt: skip
+        if cell["verdict"] not in {each.value for each in Verdict}:
+            lines.append(f"{where} is {cell['verdict']!r}, which is no verdict")
         if cell["verdict"] == "proved" and not cell["obligations"]:
             lines.append(f"{where} is proved by no query")
         if cell["verdict"] == "proved" and cell["premise"] is None:

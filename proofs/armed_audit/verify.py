@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from armed_conformance.decisions import compare_decisions
 from armed_conformance.exhaustive import EVERYTHING_IS_ORDERED, exhaust
 from armed_conformance.lockstep import Mismatch
 from armed_conformance.protocol import NotHere
-from armed_conformance.run import POSTGRES, conform, draw_seed
+from armed_conformance.run import POSTGRES, UnknownTarget, conform, draw_seed
 from armed_model.explore import explore, violations
 from armed_model.interpret import Instance, Size, Sought
 from armed_model.profiles import CONTROLS, PROFILES, Profile
@@ -30,7 +31,8 @@ from armed_model.properties import s as some_slot
 from armed_model.system import ENVIRONMENTS, System
 from armed_proofs import cvc5_opinion, evidence, tlc
 from armed_proofs.agreement import Disagreement, compare
-from armed_proofs.matrix import Matrix, Verdict, decide, solver_version, unexpected
+from armed_proofs.invariants import key
+from armed_proofs.matrix import Matrix, Verdict, decide, expected_verdicts, solver_version, unexpected
 from armed_proofs.obligations import impossible_actions
 
 Progress = Callable[[str], None]
@@ -126,23 +128,28 @@ class Part:
     seconds: float = 0.0
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing failed and nothing that had to be counted was missing."""
-        return not self.failures and not self.empty
+    def fails(self) -> bool:
+        """Whether something failed, or something that had to be counted was missing."""
+        return bool(self.failures or self.empty)
+
+    @property
+    def verdict(self) -> str:
+        """In a word: what was not run does not hold, and is no failure unless `--strict` makes it one."""
+        return "FAILS" if self.fails else "NOT RUN" if self.not_run else "holds"
 
     @property
     def empty(self) -> list[str]:
         """The counts that are 0: a check that looked at nothing has not passed."""
         if self.not_run:
             return []
-        return [name for name, count in self.counts.items() if count in (0, {})]
+        return [name for name, count in self.counts.items() if _total(count) == 0] if self.counts else ["anything"]
 
     def as_json(self) -> dict[str, Any]:
         """Return the part in the published format."""
         return {
             "part": self.name,
             "claim": self.claim,
-            "holds": self.holds,
+            "holds": self.verdict == "holds",
             "not_run": self.not_run,
             "counts": self.counts,
             "tables": self.tables,
@@ -162,11 +169,19 @@ class Verification:
     parts: list[Part] = field(default_factory=list)
     matrices: list[Matrix] = field(default_factory=list)
     seconds: float = 0.0
+    commit: str = field(default_factory=crash_points.commit)
+    changed: bool = field(default_factory=crash_points.changed)
+    """Of which commit it is and whether files differed from that: as it was when the run began."""
 
     @property
     def holds(self) -> bool:
-        """Whether every part holds."""
-        return bool(self.parts) and all(part.holds for part in self.parts)
+        """Whether something was run, and no part fails."""
+        return any(part.verdict == "holds" for part in self.parts) and not any(part.fails for part in self.parts)
+
+    @property
+    def not_run(self) -> list[str]:
+        """The names of the parts that were not run."""
+        return [part.name for part in self.parts if part.not_run]
 
     @property
     def left_out(self) -> list[str]:
@@ -176,11 +191,12 @@ class Verification:
             others = ", ".join(name for name in FULL.profiles if name not in here.profiles)
             left = [
                 f"deciding and exploring the profiles {others}",
-                f"exploration of every environment at {_sizes(FULL.sizes)} (here {_sizes(here.sizes)}), "
-                f"and of reference at {_sizes(FULL.reference_sizes)} (here {_sizes(here.reference_sizes)})",
+                f"exploration of calm at {_sizes(FULL.sizes)} (here {_sizes(here.sizes)}), of the other "
+                f"environments at {_sizes(FULL.sizes[:2])} (here {_sizes(here.sizes[:2])}), "
+                f"and of reference, calm, at {_sizes(FULL.reference_sizes)} (here {_sizes(here.reference_sizes)})",
                 f"model against z3 on {FULL.states_compared} random states (here {here.states_compared})",
                 f"cvc5 on all {len(FULL.by_cvc5)} systems (here {len(here.by_cvc5)})",
-                "that everything is reached that should be, in profiles other than reference",
+                "that everything is reached that should be, but for reference, calm",
                 "every proved obligation as SMT-LIB text",
             ]
         if here != FULL:
@@ -211,8 +227,8 @@ class Verification:
             "assumptions": ASSUMPTIONS,
             "versions": {
                 "armed": version("armed"),
-                "commit": crash_points.commit(),
-                "changed": crash_points.changed(),
+                "commit": self.commit,
+                "changed": self.changed,
                 "python": platform.python_version(),
                 "kernel": platform.release(),
                 "solver": solver_version(),
@@ -244,13 +260,13 @@ def verify(
         (Part("exploration", "in bounded instances what is proved is not violated, and everything is reached"),
          lambda part: _explore(part, extent, run, progress)),
         (Part("interpreter", "the compiled model and z3 agree on random states"),
-         lambda part: _compare_interpreters(part, extent, progress)),
+         lambda part: _compare_interpreters(part, extent, run.seed, progress)),
         (Part("proofs", "each property in each profile is proved for any number of slots and children, or refuted"),
          lambda part: _prove(part, extent, run, progress)),
         (Part("controls", "without the switch the same properties are refuted"),
          lambda part: _refute(part, run, progress)),
         (Part("cvc5", "a second solver gives the same answers"),
-         lambda part: _ask_cvc5(part, extent, None if extent is QUICK else keep, progress)),
+         lambda part: _ask_cvc5(part, extent, None if extent is QUICK else keep, run, progress)),
         (Part("TLC", "a second model checker counts the same states and refutes the same properties"),
          lambda part: _ask_tlc(part, extent, progress)),
         (Part("decisions", "the implementation decides as the model does, for every wait status"),
@@ -280,14 +296,27 @@ def verify(
         try:
             act(part)
         except Exception as error:  # a defect of the tool itself: told, and counted as a failure
+            if is_ctrl_c(error):
+                raise KeyboardInterrupt from error
             part.failures.append(f"{type(error).__name__}: {error}")
         if part.not_run and strict:
             part.failures.append(f"not run, and --strict: {part.not_run}")
+        if crash_points.commit_now() != run.commit or crash_points.changed() != run.changed:
+            part.failures.append("the files were changed, or another commit was checked out, while it ran")
         part.seconds = time.perf_counter() - started
         run.parts.append(part)
         finished(part)
     run.seconds = time.perf_counter() - began
     return run
+
+
+def is_ctrl_c(error: Exception) -> bool:
+    """Whether it is what ctypes, by which z3 is called, makes of a KeyboardInterrupt while it converts arguments."""
+    return isinstance(error, ctypes.ArgumentError) and "KeyboardInterrupt" in str(error)
+
+
+def _total(count: Any) -> int:
+    return sum(map(_total, count.values())) if isinstance(count, dict) else int(count)
 
 
 def _sizes(sizes: tuple[Size, ...]) -> str:
@@ -349,11 +378,11 @@ def _is_out_of_scope(profile: Profile, name: str) -> bool:
     return any(each.name == name and each.out_of_scope for each in properties(profile))
 
 
-def _compare_interpreters(part: Part, extent: Extent, progress: Progress) -> None:
+def _compare_interpreters(part: Part, extent: Extent, seed: int, progress: Progress) -> None:
     progress("comparing the compiled model with z3")
     part.counts = {"random states": extent.states_compared, "values": 0}
     try:
-        part.counts["values"] = compare(extent.states_compared)
+        part.counts["values"] = compare(extent.states_compared, seed)
     except Disagreement as disagreement:
         part.failures.append(str(disagreement))
 
@@ -370,7 +399,8 @@ def _prove(part: Part, extent: Extent, run: Verification, progress: Progress) ->
         "premises reached": sum(cell.premise is not None for cell in cells),
     }
     part.failures += unexpected(matrices)
-    part.failures += [f"{cell.profile}: {cell.name} is open" for cell in cells if cell.verdict is Verdict.OPEN]
+    missing = {*extent.profiles} - {cell.profile for cell in cells}
+    part.failures += [f"nothing is decided in {profile}" for profile in sorted(missing)]
 
 
 def _refute(part: Part, run: Verification, progress: Progress) -> None:
@@ -384,7 +414,7 @@ def _refute(part: Part, run: Verification, progress: Progress) -> None:
         part.notes += [f"  {number}. {line}" for number, line in enumerate(cell.story, 1)]
 
 
-def _ask_cvc5(part: Part, extent: Extent, keep: Path | None, progress: Progress) -> None:
+def _ask_cvc5(part: Part, extent: Extent, keep: Path | None, run: Verification, progress: Progress) -> None:
     progress("asking cvc5")
     try:
         versions = [cvc5_opinion.version()]
@@ -398,18 +428,38 @@ def _ask_cvc5(part: Part, extent: Extent, keep: Path | None, progress: Progress)
             if not each.agrees:
                 answers = each.disagreements[:3] or "nothing was asked"
                 part.failures.append(f"{each.profile}, {each.environment}: {answers}")
+            part.failures += _not_asked(each.profile, each.environment, each.skipped)
         return
     index = evidence.write_evidence(
         keep,
         extent.by_cvc5,
         ask=cvc5_opinion.ask,
         versions=versions,
+        run={"commit": run.commit, "seed": run.seed},
         progress=lambda what: progress(f"cvc5, obligations written: {what}"),
     )
-    entries = json.loads(index.read_text())["obligations"]
+    written = json.loads(index.read_text())
+    entries = written["obligations"]
     part.counts = {"systems": len(extent.by_cvc5), "obligations": len(entries)}
     part.failures += [f"{each['obligation']}: {each['cvc5']}" for each in entries if each["cvc5"] != "unsat"]
+    asked = {(each["profile"], each["environment"]) for each in entries}
+    for system in extent.by_cvc5:
+        if (system.profile.name, key(system)) not in asked:
+            part.failures.append(f"{system.profile.name}, {key(system)}: nothing was asked")
+    for each in written["not_proved"]:
+        part.failures += _not_asked(each["profile"], each["environment"], [each["property"]])
     part.notes.append(f"Every obligation is written down, with its hash and both solvers' answers: {index}")
+
+
+def _not_asked(profile: str, environment: str, properties: Iterable[str]) -> list[str]:
+    """Return a line for each property that z3 did not prove this time, so that cvc5 was not asked, though recorded."""
+    _, comma, alone = environment.partition(", ")
+    recorded = expected_verdicts()[profile]
+    return [
+        f"{profile}, {environment}: {name} was not proved again, and cvc5 was not asked"
+        for name in properties
+        if recorded.get(f"{name}{comma}{alone}") != Verdict.REFUTED.value
+    ]
 
 
 def _ask_tlc(part: Part, extent: Extent, progress: Progress) -> None:
@@ -481,6 +531,7 @@ def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) 
         part.not_run = "no PostgreSQL server is found: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
         return
     total: Counter[str] = Counter()
+    missed = []
     for bindir in found:
         one = Part(part.name, part.claim)
         try:
@@ -488,12 +539,19 @@ def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) 
         except NotHere as error:
             part.not_run = f"{bindir}: {error}"
             continue
+        except UnknownTarget as error:  # of a release that no profile describes: there is nothing to compare it with
+            missed.append(f"not run: {error}")
+            continue
+        total["servers"] += 1
         for name, count in one.counts.items():
             total[name] += sum(count.values()) if isinstance(count, dict) else count
         part.failures += [f"{bindir}: {line}" for line in one.failures]
-        part.tables[f"cells, PostgreSQL {version_of(bindir)[1]}"] = one.tables["cells"]
+        part.tables[f"cells, PostgreSQL {version_of(bindir)[1]}, {bindir}"] = one.tables["cells"]
         part.notes.append(f"PostgreSQL {version_of(bindir)[1]}, held to profile {profile_of(bindir).name}: {bindir}")
-    part.counts = {"servers": len(found), **total}
+    part.counts = dict(total)
+    part.notes += missed
+    if not total and not part.not_run:
+        part.not_run = "; ".join(missed)
 
 
 def _sampled(points: dict[str, int]) -> str:

@@ -157,18 +157,24 @@ EVERY: Final = Sample()
 
 @cache
 def commit() -> str:
-    """Return the commit of the source tree that this is run from, or "" where there is none."""
-    return _git("rev-parse", "HEAD")
+    """Return the commit of the source tree that this is run from, or "" where there is none. It is asked once."""
+    return commit_now()
+
+
+def commit_now() -> str:
+    """Return what `commit` does, asked anew: somebody may check out another one."""
+    # Of a tree that holds this file: where armed is installed in somebody's project, that has a commit, too.
+    return _git("rev-parse", "HEAD") if _git("ls-files", "--", __file__) else ""
 
 
 def changed() -> bool:
     """Whether files of the source tree differ from its commit, which then does not say what was run."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return commit() != "" and bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
 def _git(*arguments: str) -> str:
     call = ["git", "-C", os.path.dirname(__file__), *arguments]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(call, check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
     return ""
 

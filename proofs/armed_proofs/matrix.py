@@ -233,7 +233,7 @@ def workers(
     # Forked, as everywhere here: to spawn would leave a helper process behind.
     begin = (_begin_working, (os.getpid(), initializer, initargs))
     with ProcessPoolExecutor(processes, get_context("fork"), *begin) as pool:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
         try:
             pool.submit(int)  # starts all: if Ctrl-C came in the middle of that, the pool would be waited for for ever
         finally:
@@ -250,7 +250,7 @@ def workers(
 
 def _begin_working(parent: int, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes, and the first one ends the others
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
     if sys.platform == "linux":  # nor does it outlive that one, whatever happens to it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -259,6 +259,8 @@ def _begin_working(parent: int, initializer: Callable[..., object], initargs: tu
 
 
 _PR_SET_PDEATHSIG = 1
+_ENDS = {signal.SIGINT, signal.SIGTERM}
+"""What may be an exception in the process that works: Ctrl-C always, SIGTERM where a program makes it one."""
 
 
 @dataclass(frozen=True)

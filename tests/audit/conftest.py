@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from armed_audit.verify import USUAL, Part, Verification
+from armed_audit import report as reports
+from armed_audit.verify import QUICK, Part, Verification
+from armed_conformance.crash_points import commit
 from armed_model.profiles import REFERENCE
 from armed_model.system import System
 from armed_proofs import cvc5_opinion
@@ -22,7 +24,7 @@ def matrices():
 @pytest.fixture
 def verified(matrices):
     """The JSON of a verification whose proofs were run, and whose other parts are of the usual form."""
-    run = Verification(USUAL, strict=False, seed=7, matrices=matrices, seconds=1.0)
+    run = Verification(QUICK, strict=False, seed=7, matrices=matrices, seconds=1.0, changed=False)
     run.parts = [
         Part("proofs", "decided", counts={"proved": 1}, seconds=0.5),
         Part("cvc5", "a second solver", counts={"obligations": 1}),
@@ -37,13 +39,15 @@ def verified(matrices):
 def texts(tmp_path_factory):
     """A directory with the queries of one small system, written down and answered by two solvers."""
     folder = tmp_path_factory.mktemp("texts")
-    write_evidence(folder, [System(REFERENCE, "+orphan")], ask=cvc5_opinion.ask, versions=["cvc5 x"], jobs=1)
+    run = {"commit": commit(), "seed": 7}
+    write_evidence(folder, [System(REFERENCE, "+orphan")], ask=cvc5_opinion.ask, versions=["cvc5 x"], run=run, jobs=1)
     return folder
 
 
 @pytest.fixture
-def evidence(verified, texts, tmp_path):
-    """An evidence directory."""
+def evidence(verified, texts, tmp_path, monkeypatch):
+    """An evidence directory, in a work tree without changes."""
+    monkeypatch.setattr(reports, "changed", lambda: False)
     folder = tmp_path / "evidence"
     shutil.copytree(texts, folder)
     (folder / "verify.json").write_text(json.dumps(verified))

@@ -108,15 +108,12 @@ def test_the_hashes_of_the_texts_are_those_that_the_commands_print(evidence):
     assert shown["digest"] == hashlib.sha256("".join(f"{each}\n" for each in mine).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("planted", ["a quick run", "no second solver"])
-def test_texts_of_an_earlier_run_are_not_taken_for_this_one_s(planted, evidence, verified):
+@pytest.mark.parametrize("planted", [{"seed": 8}, {"commit": "0123abcd"}], ids=str)
+def test_texts_of_another_run_are_not_taken_for_this_one_s(planted, evidence):
     assert reports.gather(evidence)["systems"]
-    if planted == "a quick run":
-        change(evidence, extent="quick")
-    else:
-        (part,) = [each for each in verified["parts"] if each["part"] == "cvc5"]
-        part["not_run"] = "cvc5 is missing"
-        change(evidence, parts=verified["parts"])
+    file = evidence / "smt2" / "index.json"
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps(index | {"run": index["run"] | planted}))
     data = reports.gather(evidence)
     assert data["systems"] == []
     assert not [cell for each in data["properties"] for cell in each["verdicts"] if cell["texts"]]
@@ -138,7 +135,8 @@ def test_what_was_not_run_is_listed(evidence):
 def test_mutants_are_told_of_where_there_are_results(evidence):
     kills = {"slot_has_one_owner": {"all": 31, "alone": 4}}
     of = json.loads((evidence / "verify.json").read_text())["versions"]
-    mutants = {"mutants": 40, "counts": {}, "survivors": [], "kills": kills, "commit": of["commit"], "changed": False}
+    mutants = {"mutants": 40, "counts": {}, "survivors": [], "kills": kills, "only": ""}
+    mutants |= {"commit": of["commit"], "changed": False}
     (evidence / "mutants.json").write_text(json.dumps(mutants))
     data = reports.gather(evidence)
     found = {each["name"]: each["kills"] for each in data["properties"]}
@@ -153,6 +151,31 @@ def test_mutants_are_told_of_where_there_are_results(evidence):
         (line,) = data["not_shown"]["of_another_commit"]
         assert told in line
         assert line in reports.render(data)
+
+
+def test_mutants_that_survive_and_those_that_were_not_tried_are_told(evidence, tmp_path, capsys):
+    of = json.loads((evidence / "verify.json").read_text())["versions"]
+    mutants = {"mutants": 1, "counts": {}, "kills": {}, "commit": of["commit"], "changed": False}
+    (evidence / "mutants.json").write_text(json.dumps(mutants | {"survivors": ["arm without <it>"], "only": ""}))
+    assert run(["report", str(tmp_path / "out"), "--evidence", str(evidence)]) == 1
+    assert "a mutant survives: arm without <it>" in capsys.readouterr().out
+    assert "a mutant survives: arm without &lt;it&gt;" in (tmp_path / "out" / "report.html").read_text()
+    (evidence / "mutants.json").write_text(json.dumps(mutants | {"survivors": [], "only": "kill"}))
+    data = reports.gather(evidence)
+    assert "mutants of the specification, but for those with kill in their names" in data["not_shown"]["not_run"]
+    assert "(of those with kill in their names)" in reports.render(data)
+
+
+def test_what_the_evidence_says_is_no_markup(evidence, verified):
+    planted = "</script><script>alert(1)</script>"
+    for part in verified["parts"]:
+        part["notes"] = [planted]
+    for cell in verified["matrix"]:
+        cell["sentence"] = cell["reason"] = planted
+    change(evidence, parts=verified["parts"], matrix=verified["matrix"], left_out=[planted])
+    page = reports.render(reports.gather(evidence))
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert(1)" not in page
 
 
 @pytest.fixture
@@ -218,6 +241,15 @@ def test_each_claim_leads_to_the_model_or_says_why_not(evidence):
     assert {"name": "raw_exit", "file": "model/armed_model/system.py"}.items() <= first["actions"][0].items()
 
 
+def test_an_action_leads_to_where_it_is_defined_and_not_to_where_it_is_named():
+    text = (ROOT / "model/armed_model/system.py").read_text().splitlines()
+    places = trace.definitions("model/armed_model/system.py")
+    for name in ("started", "reset", "all_gone", "stop", "raw_exit", "assign"):
+        around = "".join(text[places[name].line - 2 : places[name].line + 1])
+        assert f'"{name}"' in around, name
+        assert "_action(" in around or "name, for_whom" in around, name
+
+
 @pytest.mark.parametrize(
     ("planted", "told"),
     [
@@ -228,6 +260,7 @@ def test_each_claim_leads_to_the_model_or_says_why_not(evidence):
         ({"premise": None}, "no run reaches its premise"),
         ({"verdict": "refuted", "finding": None}, "is refuted by no run"),
         ({"verdict": "out of scope"}, "is out of scope for no reason"),
+        ({"verdict": "unknown"}, "is 'unknown', which is no verdict"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -282,6 +315,52 @@ def test_evidence_of_something_else_is_said_to_be_stale_at_the_top(versions, tol
     assert "stale:" in capsys.readouterr().out
 
 
+def test_evidence_of_the_same_commit_is_stale_where_files_differ_from_it_now(evidence, monkeypatch):
+    monkeypatch.setattr(reports, "changed", lambda: True)
+    (line,) = reports.gather(evidence)["stale"]
+    assert line.startswith("The work tree has changes that are not committed")
+
+
+def test_stale_lines_come_in_the_same_order_always(evidence, verified):
+    change(evidence, matrix=[cell for cell in verified["matrix"] if cell["property"] != "slot_has_one_owner"])
+    assert [line.rpartition(" ")[2] for line in reports.gather(evidence)["stale"]] == ["18.", "reference."]
+
+
+def test_a_profile_of_which_nothing_is_decided_fails_the_report(evidence, verified, tmp_path, capsys):
+    change(evidence, matrix=[cell for cell in verified["matrix"] if cell["profile"] != "reference"])
+    assert run(["report", str(tmp_path / "out"), "--evidence", str(evidence)]) == 1
+    assert "nothing is decided in reference" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("planted", ["no parts", "a part that failed", "nothing was run"])
+def test_evidence_that_contradicts_itself_is_no_evidence(planted, evidence, verified, tmp_path, capsys):
+    parts = {
+        "no parts": [],
+        "a part that failed": [*verified["parts"], verified["parts"][0] | {"holds": False, "failures": ["planted"]}],
+        "nothing was run": [part for part in verified["parts"] if part["not_run"]],
+    }
+    change(evidence, parts=parts[planted])
+    assert run(["report", str(tmp_path / "out"), "--evidence", str(evidence)]) == 2
+    assert "contradicts itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [("bench.json", {"machine": {}, "topics": {}}), ("verify.json", {"matrix": [{"premise": [{"arguments": []}]}]})],
+    ids=["bench", "run"],
+)
+def test_what_cannot_be_shown_is_one_clear_line(file, planted, evidence, verified, tmp_path, capsys):
+    if file == "verify.json":
+        at = next(i for i, cell in enumerate(verified["matrix"]) if cell["premise"])
+        verified["matrix"][at] |= planted["matrix"][0]
+        change(evidence, matrix=verified["matrix"])
+    else:
+        (evidence / file).write_text(json.dumps(planted))
+    assert run(["report", str(tmp_path / "out"), "--evidence", str(evidence)]) == 2
+    assert "is of another format" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_property_without_a_verdict_makes_it_stale(evidence, verified):
     change(evidence, matrix=[cell for cell in verified["matrix"] if cell["property"] != "slot_has_one_owner"])
     assert "It has no verdict of slot_has_one_owner in 18." in reports.gather(evidence)["stale"]
@@ -326,7 +405,10 @@ def test_cells_of_another_format_are_one_clear_line(evidence, verified, tmp_path
 def test_a_directory_that_cannot_be_written_is_one_clear_line(directory, evidence, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert run(["report", str(tmp_path / directory), "--evidence", str(evidence)]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("armed: ")
+    assert said.count("\n") == 1
+    assert str(tmp_path / directory) in said
 
 
 def test_without_evidence_and_with_no_run_it_refuses(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """`armed verify`: its parts, their counts, what makes each of them fail, and that none keeps others from running."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -73,12 +74,12 @@ def test_it_holds_and_counts_nothing_as_zero(small):
     assert result["holds"]
     assert [part["part"] for part in result["parts"]] == PARTS
     for part in result["parts"]:
-        assert part["holds"], part
         assert part["failures"] == []
         if part["not_run"]:
             assert part["part"] == "TLC", "that needs Java; all else is part of the extra"
             assert os.environ.get("ARMED_STRICT") != "1"
             continue
+        assert part["holds"], part
         assert COUNTS[part["part"]] <= part["counts"].keys()
         assert all(part["counts"].values()), part
 
@@ -96,7 +97,7 @@ def test_it_says_what_every_verdict_rests_on_which_seed_it_used_and_with_what(sm
 def test_it_says_without_a_terminal_that_a_part_is_through(small):
     ran, result, _ = small
     for part in result["parts"]:
-        assert f"armed: {part['part']} holds (" in ran.stderr
+        assert f"armed: {part['part']}: {'NOT RUN' if part['not_run'] else 'holds'} (" in ran.stderr
 
 
 def test_it_says_what_quick_leaves_out(small):
@@ -152,18 +153,29 @@ def test_what_is_left_out_is_said_of_each_extent():
 
 
 def test_a_count_of_zero_is_no_pass():
-    assert not Part("part", "claim", counts={"histories": 0}).holds
-    assert not Part("part", "claim", counts={"deaths": {}}).holds
-    assert Part("part", "claim", counts={"histories": 1}).holds
+    assert Part("part", "claim").verdict == "FAILS"
+    assert Part("part", "claim", counts={"histories": 0}).verdict == "FAILS"
+    assert Part("part", "claim", counts={"deaths": {}}).verdict == "FAILS"
+    assert Part("part", "claim", counts={"deaths": {"raw": {"SIGKILL": 0}}}).verdict == "FAILS"
+    assert Part("part", "claim", counts={"histories": 1}).verdict == "holds"
     assert Part("part", "claim", counts={"histories": 0}).as_json()["failures"] == ["the count of histories is 0"]
 
 
-def test_a_part_that_was_not_run_is_no_failure_of_its_own():
-    assert Part("part", "claim", not_run="no Java").holds
+def test_a_part_that_was_not_run_is_neither_a_failure_nor_a_pass():
+    part = Part("part", "claim", not_run="no Java")
+    assert part.verdict == "NOT RUN"
+    assert not part.as_json()["holds"]
+    part.failures.append("--strict")
+    assert part.verdict == "FAILS"
 
 
-def test_no_parts_are_no_pass():
-    assert not verification.Verification(QUICK, strict=False, seed=1).holds
+def test_no_parts_are_no_pass_nor_are_parts_that_were_not_run():
+    nothing = verification.Verification(QUICK, strict=False, seed=1)
+    assert not nothing.holds
+    nothing.parts.append(Part("part", "claim", not_run="no Java"))
+    assert not nothing.holds
+    nothing.parts.append(Part("part", "claim", counts={"things": 1}))
+    assert nothing.holds
 
 
 STEPS = {
@@ -195,9 +207,9 @@ def only(monkeypatch):
             monkeypatch.setattr(verification, STEPS[each], looks)
         result = verify(extent=verification.QUICK if quick else USUAL, strict=strict, seed=1, keep=keep)
         assert [part.name for part in result.parts] == (PARTS if quick else [*PARTS, "PostgreSQL"])
-        assert all(part.holds for part in result.parts if part.name not in names)
+        assert all(part.verdict == "holds" for part in result.parts if part.name not in names)
         parts = {part.name: part for part in result.parts}
-        assert result.holds is all(parts[name].holds for name in names)
+        assert result.holds is not any(parts[name].fails for name in names)
         return parts[names[0]] if len(names) == 1 else parts
 
     return verify_only
@@ -210,6 +222,25 @@ def test_a_part_that_raises_fails_and_the_others_still_run(only, monkeypatch, na
 
     monkeypatch.setattr(verification, STEPS[name], breaks)
     assert only(name).failures == ["RuntimeError: planted"]
+
+
+@pytest.mark.parametrize("command", [["verify", "--quick"], ["prove", "--profile", "18"]], ids=lambda each: each[0])
+def test_ctrl_c_while_z3_is_called_ends_the_run(command, monkeypatch, tmp_path, capsys):
+    class Interrupts(ctypes.c_void_p):
+        @classmethod
+        def from_param(cls, _):
+            raise KeyboardInterrupt
+
+    def calls(*_):
+        function = ctypes.CDLL(None).getpid
+        function.argtypes = [Interrupts]
+        function(0)
+
+    monkeypatch.setattr(verification, "decide", calls)
+    monkeypatch.setattr(matrix, "decide", calls)
+    monkeypatch.chdir(tmp_path)
+    assert run(command) == 130
+    assert capsys.readouterr().err.endswith("armed: interrupted; all processes it started have ended\n")
 
 
 def test_the_exit_status_and_the_evidence_say_that_a_part_failed(monkeypatch, tmp_path, capsys):
@@ -301,8 +332,24 @@ def test_a_verdict_that_is_not_the_recorded_one_fails_the_proofs(only, monkeypat
 def test_an_open_cell_fails_the_proofs(only, monkeypatch):
     decided = Matrix(REFERENCE, (cell("slot_has_one_owner", Verdict.OPEN),))
     monkeypatch.setattr(verification, "decide", lambda names, progress: [decided])
-    monkeypatch.setattr(verification, "unexpected", lambda matrices: [])
-    assert "8.4.0: slot_has_one_owner is open" in only("proofs").failures
+    assert "reference: slot_has_one_owner is open; recorded is proved" in only("proofs").failures
+
+
+def test_a_profile_that_is_not_decided_fails_the_proofs(only, monkeypatch):
+    monkeypatch.setattr(verification, "decide", lambda names, progress: [])
+    assert {"nothing is decided in 18", "nothing is decided in reference"} <= {*only("proofs").failures}
+
+
+def test_what_is_checked_out_while_it_runs_fails_the_part(only, monkeypatch):
+    compared = verification.compare
+
+    def compare(*arguments):
+        monkeypatch.setattr(crash_points, "commit_now", lambda: "0123abcd")
+        return compared(*arguments)
+
+    monkeypatch.setattr(verification, "compare", compare)
+    with pytest.raises(AssertionError):  # those after it, too
+        only("interpreter")
 
 
 def test_nothing_proved_is_no_pass(only, monkeypatch):
@@ -347,8 +394,9 @@ def test_not_run_is_shown_and_is_a_failure_where_that_is_strict(monkeypatch, tmp
     monkeypatch.setattr(tlc, "second_opinions", missing_java)
     assert run(["verify", "--quick", *option, "--evidence", str(tmp_path)]) == (1 if option else 0)
     said = capsys.readouterr().out
-    assert said.count("NOT RUN") == 2
+    assert said.count("NOT RUN") == (0 if option else 2)
     assert "no Java here" in said
+    assert ("Everything that was run holds; not run: cvc5, TLC" in said) is not bool(option)
     told = {part["part"]: part["not_run"] for part in json.loads((tmp_path / "verify.json").read_text())["parts"]}
     assert (told["cvc5"], told["TLC"]) == ("no cvc5 here", "no Java here")
 
@@ -365,14 +413,22 @@ def test_a_second_solver_that_disagrees_fails(only, monkeypatch):
 def test_a_full_run_keeps_every_obligation_and_fails_where_an_answer_is_another(only, monkeypatch, tmp_path):
     def writes(keep, systems, **_):
         index = keep / "index.json"
-        entries = [{"obligation": "one", "cvc5": "unsat"}, {"obligation": "two", "cvc5": "unknown"}]
-        index.write_text(json.dumps({"obligations": entries}))
+        of = [{"profile": system.profile.name, "environment": system.environment} for system in systems]
+        entries = [{"obligation": "one", "cvc5": "unsat", **each} for each in of[1:]]
+        entries[0] |= {"obligation": "two", "cvc5": "unknown"}
+        not_proved = [{**of[0], "property": name} for name in ("slot_has_one_owner", "no_slot_leaks")]
+        index.write_text(json.dumps({"obligations": entries, "not_proved": not_proved}))
         return index
 
     monkeypatch.setattr(cvc5_opinion, "version", lambda: "cvc5 0")
     monkeypatch.setattr(verification.evidence, "write_evidence", writes)
     part = only("cvc5", keep=tmp_path, quick=False)
-    assert part.failures == ["two: unknown"]
+    assert part.failures == [
+        "two: unknown",
+        "8.4.0, calm: nothing was asked",
+        "18, calm, backends alone: nothing was asked",
+        "8.4.0, calm: slot_has_one_owner was not proved again, and cvc5 was not asked",
+    ]
     assert str(tmp_path / "index.json") in part.notes[0]
 
 
@@ -391,7 +447,7 @@ def test_a_model_checker_that_was_asked_nothing_is_no_pass(only, monkeypatch):
 
 
 def test_an_interpreter_that_disagrees_with_z3_fails(only, monkeypatch):
-    def disagrees(count):
+    def disagrees(*_):
         raise verification.Disagreement("planted")
 
     monkeypatch.setattr(verification, "compare", disagrees)
@@ -494,7 +550,7 @@ def test_servers_that_are_not_there_are_said_not_to_have_been_run(only, monkeypa
     monkeypatch.setenv("ARMED_POSTGRES", "")
     part = only("PostgreSQL", quick=False)
     assert part.not_run.startswith("no PostgreSQL server is found")
-    assert part.holds
+    assert not part.fails
     assert only("PostgreSQL", quick=False, strict=True).failures == [f"not run, and --strict: {part.not_run}"]
 
 

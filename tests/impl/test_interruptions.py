@@ -9,7 +9,6 @@ import pytest
 
 from armed import ArmedError, Decision, Engager, StillArmed, launch
 from armed_conformance.crash_points import (
-    EVERY,
     KILLS,
     RAISED,
     TARGETS,
@@ -27,12 +26,14 @@ def instructions(*functions):
     return sum(len(list(dis.get_instructions(function))) for function in functions)
 
 
+SAMPLED = {"_exit(1)": 5, "SIGKILL": 5, "MemoryError": 5, "SystemExit": 3, "SIGTERM": 3, "Exception": 3}
+"""Of what differs from `_exit(0)` or KeyboardInterrupt in few lines: one of so many points, others at each commit."""
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("ending", [*KILLS, *RAISED])
 def test_a_child_struck_anywhere_is_decided_by_what_it_holds(target, ending, capfd):
-    # `_exit(1)` differs from `_exit(0)`, and MemoryError from KeyboardInterrupt, in few lines: a part of them each.
-    sampled = ending in ("_exit(1)", "SIGKILL", "MemoryError")
-    sweep = sweep_child(target, ending, sample_of_this_commit(5) if sampled else EVERY)
+    sweep = sweep_child(target, ending, sample_of_this_commit(SAMPLED.get(ending, 1)))
     assert sweep.failures == []
     # Else the trace is not what it seems: these run in every child, but for the lines that refuse and report.
     always = instructions(Engager.engage, Engager.__enter__, Engager.__exit__, Engager.finish, launch._live)

@@ -169,6 +169,7 @@
     const mended = cell.mended_by ? ` Mended by ${cell.mended_by}.` : "";
     if (cell.verdict === "refuted") return `${cell.finding}${mended} Within ${cell.scope}; a run refutes for good.`;
     if (cell.verdict === "open") return `Neither proved nor refuted: ${cell.failures.join("; ") || "its premise was not reached"}.`;
+    if (cell.verdict !== "proved") return `Not a verdict: ${cell.verdict}.`;
     return `For any number of slots and children, in the environment ${cell.environment}; ${cell.obligations} queries, ` +
       `under ${cell.assumptions.join(", ")}.${cell.definitional ? " It needs no invariant." : ""}`;
   }
