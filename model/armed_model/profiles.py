@@ -155,7 +155,7 @@ V8_4_1 = replace(
 V9_4 = replace(
     V8_4_1,
     name="9.4",
-    sentence="Walsenders (9.0); SIGKILL for who is still there after five seconds (82233ce7ea42, 9.4).",
+    sentence="Walsenders (9.0); SIGKILL for whoever is still there after five seconds (82233ce7ea42, 9.4).",
     kinds=(Kind.BACKEND, Kind.WALSENDER, Kind.AUXILIARY, Kind.DEAD_END),
     with_a_slot=(Kind.BACKEND, Kind.WALSENDER),
     looked_at=(Kind.BACKEND, Kind.WALSENDER),
@@ -166,7 +166,7 @@ V15 = replace(
     V9_4,
     name="15",
     sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197); in crash "
-    "recovery checkpointer and bgwriter run, too (7ff23c6d277d), and one that crashes before redo starts a clock.",
+    "recovery checkpointer and bgwriter run, too (7ff23c6d277d): if one crashes before redo, only a clock is started.",
     allocation=Allocation.PRIVATE,
     auxiliaries_while_starting=True,
     crash_after_reset=CrashAfterReset.ON_THE_CLOCK,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from armed_model.lifecycle import ROWS, WALSENDER_ROWS, Row, SlotState, Trigger, Who
@@ -107,7 +107,7 @@ ASSUMPTIONS = {
 }
 """What every verdict rests on. Each property names those that it needs; A9 stands between all of them and the code."""
 
-_ALL = ("A1", "A2", "A3", "A9", "A10")
+_ALL = ("A1", "A2", "A3", "A9")
 
 
 class Claim(enum.Enum):
@@ -246,8 +246,19 @@ def properties(
     counts = [is_looked_at(profile, c)] if backends_alone else []
     acting = System(profile).actions if acting is None else acting
     rows = rows_of(profile) if rows is None else rows
-    return (*_about_the_switch(profile, counts), *_about_slots(profile, acting, rows),
-            *_about_recovery(profile, counts), *_beyond_calm(profile, rows), *_about_single_steps(profile))  # fmt: skip
+    claims = (
+        *_about_the_switch(profile, counts), *_about_slots(profile, acting, rows), *_about_recovery(profile, counts),
+        *_beyond_calm(profile, rows), *_about_single_steps(profile),
+    )  # fmt: skip
+    return tuple(replace(each, assumes=_assumed(profile, each)) for each in claims)
+
+
+def _assumed(profile: Profile, claim: Property | LeadsTo) -> tuple[str, ...]:
+    """Return what a claim assumes in this profile: of tokens, and of who copies one back, only where there are any."""
+    named = {*claim.assumes}
+    if profile.clean_word is CleanWord.FRESH:
+        named |= {"A10"} | ({"A6"} if claim.environment == "+stray" else set())
+    return tuple(name for name in ASSUMPTIONS if name in named)
 
 
 def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:
@@ -784,7 +795,6 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             premise=both(actor == Who.ENVIRONMENT, after(flag[s]) != flag[s]),
             conclusion=exists(c, both(exists_c, phase[c] != Phase.EXITED, *is_no_copy_back)),
             environment="+stray",
-            assumes=(*_ALL, "A6"),
             of_the_model=True,
         ),
         Property(
@@ -809,7 +819,7 @@ def _beyond_calm(profile: Profile, rows: tuple[Row, ...]) -> tuple[Property, ...
             conclusion=negate(either(is_given_a_slot, is_assigned)),
             cites=("C1", "C2", "C3", "C5"),
             environment="+stray",
-            assumes=(*_ALL, "A6", "A7"),
+            assumes=(*_ALL, "A7"),
         ),
         Property(
             "only_its_lifeline_kills_an_orphan",
@@ -1277,7 +1287,7 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
         ),
         "started": "preparing a generation ends (PostgreSQL: the start-up process does, or a clock ends it)",
     }
-    return (
+    claims = (
         LeadsTo(
             "armed_exit_leads_to_restart",
             "Every armed exit leads to a reset, and the reset to service or another crash, or to a stopped supervisor "
@@ -1319,6 +1329,7 @@ def leads_to(profile: Profile, backends_alone: bool = False) -> tuple[LeadsTo, .
             out_of_scope="" if Step.ASK in profile.start else unknown,
         ),
     )
+    return tuple(replace(each, assumes=_assumed(profile, each)) for each in claims)
 
 
 _REAPING = tuple(

@@ -83,7 +83,7 @@ class Mode(enum.Enum):
     STOPPING = "stopping"
     """There was a crash: the others are being stopped."""
     DRAINING = "draining"
-    """Nobody with access to shared memory is left, and nobody is let in: dead-end children may be."""
+    """Nobody with access to shared memory is left, and nobody is let in. Dead-end children may still be there."""
     RESETTING = "resetting"
     """They are gone: shared memory is about to be made anew."""
     STARTING = "starting"
@@ -1192,7 +1192,6 @@ def _cancelling(profile: Profile) -> tuple[Action, ...]:
                     of=(c,),
                     guard=is_registered,
                     effect=(request.becomes(Request.CONNECTED), aimed.becomes(c)),
-                    cites=("C11",),
                 ),
                 _action(
                     "cancel_matches",
@@ -1201,7 +1200,6 @@ def _cancelling(profile: Profile) -> tuple[Action, ...]:
                     of=(),
                     guard=((request == Request.CONNECTED).because("the copy is as old as the connection"),),
                     effect=(request.becomes(Request.MATCHED),),
-                    cites=("C11",),
                 ),
                 signals,
             )

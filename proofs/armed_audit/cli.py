@@ -254,7 +254,7 @@ def main(
 def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller bounds; the table says what is left out.")] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="All crash points, a million stray writes, 100,000 lives: an hour.")
+        bool, typer.Option("--full", help="All crash points, a million stray writes, 100,000 lives: an hour and a half.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="What could not be run is a failure.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the random histories; without it one is drawn.")] = None,

@@ -15,13 +15,16 @@ _WORDS = {"proved": "proved", "refuted": "refuted", "out of scope": "-"}
 REACH = {
     "outside": "Can be reached from outside.",
     "debugger": "Only a debugger reaches it, or on Windows an external kill (C3).",
+    "error": "Only a debugger, which makes the error, reaches it.",
 }
 """How a finding's reach reads."""
 
 _NOT_MODELLED = """\
 Not modelled: a standby (archive recovery, hot standby), restart_after_crash off, the pools by kind of 18,
-lock-group leaders, the syslogger, exit hooks other than the PGPROC's and the switch's, the clean statuses
-peculiar to one kind (the archiver's 1, the checkpointer's 0), who is started in a shutdown, dead-end children
+lock-group leaders, exit hooks other than the PGPROC's and the switch's, children without shared memory, no
+status of which is a crash (the syslogger, the statistics collector, the archiver to 13, background workers that
+ask for none), the clean statuses peculiar to one kind (1 of the archiver from 14, the walreceiver, the slot sync
+and I/O workers; 0 of the checkpointer), who is started in a shutdown, dead-end children
 between the reset and service, a failing start-up process that ends the postmaster while auxiliary processes are
 there (15 and later), an immediate shutdown that does not wait for the children (to 9.3), and recovery begun
 without a dead child ("WAL was shut down unexpectedly", 18). Servers of 16 and 17 do as profile 15 says in the
@@ -35,7 +38,7 @@ _COVERAGE = """\
 To 17 auxiliary processes are never armed, so rows about armed children say nothing of them; in 18 they are
 armed, and what such a row refutes is that nobody looks at the result. To 17 a FATAL error after arming and
 before the exit hook is registered leaves the PGPROC held, and is decided crashed: correct by
-`orderly_exit_never_alarms`, and the cause of needless restarts (e81e8f9342b0)."""
+`orderly_exit_never_alarms`, and a needless restart (e81e8f9342b0 mended one case of it)."""
 
 
 def markdown() -> str:

@@ -44,7 +44,7 @@ QUICK: tuple[Bounds, ...] = (
     ("18", "+orphan", 1, 1),
     ("15", "+cancel", 1, 1),
 )
-"""What a quick look compares: five runs of TLC, of a second or two each."""
+"""What a quick look compares: four runs of TLC, of a second or two each."""
 
 USUAL: tuple[Bounds, ...] = (
     ("reference", "calm", 1, 2),

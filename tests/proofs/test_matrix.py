@@ -11,7 +11,7 @@ import z3
 
 from armed_model.explore import Step, explore, holds_at_the_end, premises, replay, violations
 from armed_model.interpret import Instance, Size, Sought
-from armed_model.profiles import CONTROLS, NO_DEAD_MAN_SWITCH, PROFILES, REFERENCE, V18
+from armed_model.profiles import CONTROLS, NO_DEAD_MAN_SWITCH, PROFILES, REFERENCE, V18, CleanWord
 from armed_model.properties import ASSUMPTIONS, NAMES, Claim, by_name, leads_to
 from armed_model.system import ENVIRONMENTS, Mode, System, mode
 from armed_model.terms import both, negate
@@ -465,7 +465,7 @@ def test_every_refuted_cell_has_a_finding_and_every_finding_a_refuted_cell(matri
     for matrix, cell in cells_of(matrices, Verdict.REFUTED):
         assert (cell.finding is not None) is (matrix.profile.name in PROFILES)
     for each in findings().values():
-        assert each.reach in ("outside", "debugger")
+        assert each.reach in ("outside", "debugger", "error")
         assert each.sentence.endswith((".", ".)"))
 
 
@@ -549,6 +549,15 @@ def test_a_counterexample_is_published_step_by_step(matrices):
     assert first["counterexample"] == [
         {"action": step.action, "arguments": list(step.arguments)} for step in THE_STORY_OF_THE_COMMIT
     ]
+
+
+def test_tokens_are_assumed_something_of_only_where_there_are_any(matrices):
+    for matrix in matrices.values():
+        has_tokens = matrix.profile.clean_word is CleanWord.FRESH
+        for cell in matrix.cells:
+            named = {*cell.claim.assumes}
+            assert ("A10" in named) is has_tokens, cell.name
+            assert ("A6" in named) is (has_tokens and cell.claim.environment == "+stray"), cell.name
 
 
 def test_every_assumption_is_needed_by_some_verdict_or_says_what_stands_beside_all(matrices):
