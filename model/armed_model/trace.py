@@ -499,6 +499,8 @@ class Follower:
             return None
         known = self._children.get(line.pid)
         if not line.decision and line.event not in _NOTICES:
+            if line.pid == self.opened.pid:
+                raise NoBehaviour(f"{line.event}: child {line.pid} is the supervisor itself")
             if known is not None:
                 raise NoBehaviour(f"{line.event}: child {line.pid} is there already, and has not been reaped")
             if line.slot > self.opened.slots:
@@ -518,8 +520,8 @@ class Follower:
             return
         if word in (0, _ALL_ONES):
             raise NoBehaviour(f"started: {hex(word)} is no clean word: it, or its complement, says unused")
-        if word in self._drawn:
-            raise NoBehaviour(f"started: {hex(word)} was the clean word of an earlier assignment")
+        if word in self._drawn or word ^ _ALL_ONES in self._drawn:
+            raise NoBehaviour(f"started: {hex(word)}, or its complement, was the clean word of an earlier assignment")
 
     def _numbered(self, line: Line) -> _Child:
         """Give a new child its numbers. A slot in use has its own: that it is not free is the model's to say."""

@@ -13,6 +13,7 @@ from armed_model.system import Mode, Phase, System, clean, flag, kind, mode, pha
 from armed_model.trace import Follower, Line, NoBehaviour, check, parse
 
 ALL_ONES = (1 << 64) - 1
+SUPERVISOR = 100_000
 
 
 def line(event, generation=1, **fields):
@@ -20,7 +21,7 @@ def line(event, generation=1, **fields):
 
 
 def opened(slots=2, startup=False):
-    return line("opened", format=1, pid=1, slots=slots, startup=startup)
+    return line("opened", format=1, pid=SUPERVISOR, slots=slots, startup=startup)
 
 
 def started(pid, slot, word=None, **fields):
@@ -144,7 +145,10 @@ def test_an_environment_that_says_nothing_of_journals_is_refused():
         ([started(71, 1), end("lost", 71, 1, "crash", status=2)], "recovery, or the end, is on"),
         ([started(71, 1), end("exited", 71, 1, "crash")], "of a child that is decided clean, not crash"),
         ([started(71, 1), end("exited", 71, 1, "clean"), started(72, 2, 1071)], "was the clean word of an earlier"),
+        ([started(71, 1), end("exited", 71, 1, "clean"), started(72, 2, 1071 ^ ALL_ONES)], "its complement, was the"),
+        ([started(71, 1), started(72, 2, 1071 ^ ALL_ONES)], "its complement, was the clean word of an earlier"),
         ([started(71, 1, ALL_ONES)], "is no clean word"),
+        ([started(SUPERVISOR, 1)], "child 100000 is the supervisor itself"),
         ([line("started", generation=2, child=started(71, 1)["child"])], "this is of generation 1, not 2"),
         ([line("reset", 2)], "everybody is gone"),
         ([line("running")], "memory is new"),
