@@ -18,11 +18,13 @@ from armed_model.system import (
     Shutdown,
     children_are_ended,
     everybody_is_gone,
+    is_decided,
     mode,
     phase,
     shutdown,
+    slot_is_looked_at,
 )
-from armed_model.terms import Parameter, Term, both, exists, one_of
+from armed_model.terms import Parameter, Term, both, either, exists, one_of
 
 FORMAT = 1
 """The version of the format, as `opened` has it."""
@@ -114,7 +116,7 @@ class Meaning:
     spends_patience: bool = False
     """Whether that time is over: it can be only once."""
     is_a_notice: bool = False
-    """Whether it is of a child that is there, and whose end, a crash, must be told later."""
+    """Whether it is of a child that is there, and what it owes is of the same child."""
     next_generation: bool = False
     """Whether the line has the number of the generation that begins."""
 
@@ -147,8 +149,15 @@ EVENTS = (
     Meaning(
         "noticed",
         ("worker",),
-        "It begins to die, armed: the others are stopped, no worker is started. `crashed` follows.",
+        "It begins to die, armed: the others are stopped, no worker is started.",
         ((),),
+        (
+            When(
+                lambda profile: both(is_decided(profile), slot_is_looked_at) if profile.early_notice else either(),
+                "deaths are decided, and may be known before the reaping",
+            ),
+        ),
+        owes="crashed",
         is_a_notice=True,
     ),
     Meaning(
@@ -309,7 +318,8 @@ def _says(meaning: Meaning) -> str:
     if meaning.is_owed:
         said.append("Only directly after `crashed`.")
     if meaning.owes:
-        said.append(f"`{meaning.owes}` comes next; only `closing` may come between.")
+        whose = "Its own " if meaning.is_a_notice else ""
+        said.append(f"{whose}`{meaning.owes}` comes next; only `closing` may come between.")
     if meaning.spends_patience:
         said.append("Once after each `stopping` or `startup`.")
     if meaning.next_generation:

@@ -451,7 +451,7 @@ class Follower:
         self._slot_numbers: dict[int, int] = {}  # by what the journal calls them
         self._free_children = list(range(1, self._model.size.children + 1))
         self._free_slots = list(range(1, self._model.size.slots + 1))
-        self._noticed: set[int] = set()  # by pid
+        self._noticed = 0  # the pid of who was noticed, until it is reaped
         self._owed = ""
         self._has_patience = False
         self._drawn: set[int] = set()
@@ -573,13 +573,11 @@ class Follower:
             raise NoBehaviour("nobody's time can be over")
         if meaning.decision and line.decision != meaning.decision:
             raise NoBehaviour(f"it is of a child that is decided {meaning.decision}, not {line.decision}")
-        noticed = child if line.pid in self._noticed else None
-        if noticed and (meaning.is_a_notice or meaning.decision != CRASH):
-            raise NoBehaviour("it was told already that the child begins to die armed")
-        if noticed and noticed.first.clean_word == line.slot_word:
-            raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
-        if self._noticed and line.clean_word is not None:
-            raise NoBehaviour("a child begins to die armed: no worker is started before the recovery is over")
+        if self._noticed and meaning.decision:
+            if line.pid != self._noticed:
+                raise NoBehaviour(f"it is child {self._noticed} that was noticed")
+            if child is not None and child.first.clean_word == line.slot_word:
+                raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
         after: set[State] = set()
         reasons: list[Callable[[], str]] = []
         for state in self._states:
@@ -635,7 +633,7 @@ class Follower:
         if child is None:
             return
         if meaning.is_a_notice:
-            self._noticed.add(line.pid)
+            self._noticed = line.pid
             return
         if not meaning.decision:
             self._children[line.pid] = child
@@ -647,7 +645,7 @@ class Follower:
             return
         self.foreign += self._word(line, child) in (EMPTY, FOREIGN)
         del self._children[line.pid]
-        self._noticed.discard(line.pid)
+        self._noticed = 0
         heapq.heappush(self._free_children, child.number)
         if child.slot:
             heapq.heappush(self._free_slots, self._slot_numbers.pop(line.slot))

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 
 import pytest
 
@@ -369,29 +368,67 @@ def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environmen
     assert "started" in seen
 
 
-def test_who_was_noticed_to_die_armed_must_crash():
-    child = '{"pid": 71, "slot": 1, "kind": "worker", "clean_word": "0x77"}'
-    bare = '{"pid": 71, "slot": 1, "kind": "worker"}'
-    noticed = f'{{"event": "noticed", "generation": 1, "time": 0, "child": {bare}}}'
-    end = '{"event": "%s", "generation": 1, "time": 0, "child": {"pid": 71, "slot": 1, "kind": "worker", %s}}'
-    exited = end % ("exited", '"decision": "clean", "status": 0, "slot_word": "0x77"')
-    crashed = end % ("crashed", f'"decision": "crash", "status": 0, "slot_word": "{0x77 ^ (1 << 64) - 1:#x}"')
-    clean = end % ("crashed", '"decision": "crash", "status": -9, "slot_word": "0x77"')
-    opened = '{"event": "opened", "generation": 1, "time": 0, "format": 1, "pid": 1, "slots": 2, "startup": false}'
-    started = f'{{"event": "started", "generation": 1, "time": 0, "child": {child}}}'
-    another = started.replace("71", "72").replace('"slot": 1', '"slot": 2').replace("0x77", "0x88")
-    before = [opened, started]
-    assert check([*before, another], unfinished=True).accepted
-    assert check([*before, clean], unfinished=True).accepted
-    assert check([*before, noticed, crashed], unfinished=True).accepted
-    assert check([*before, exited], unfinished=True).accepted
-    for lines, reason in (
-        ([noticed, exited], "it was told already that the child begins to die armed"),
-        ([noticed, noticed], "it was told already that the child begins to die armed"),
-        ([crashed, noticed], "must come next|there is no child 71"),
-        ([noticed, clean], "was armed when it was noticed"),
-        ([noticed, another], "no worker is started before the recovery is over"),
-    ):
-        found = check([*before, *lines], unfinished=True)
-        assert (found.accepted, found.lines) == (False, 3)
-        assert re.search(reason, found.reason)
+# --- Notices ---------------------------------------------------------------------------------------------------------
+
+
+def noticed(pid, slot):
+    return line("noticed", child={"pid": pid, "slot": slot, "kind": "worker"})
+
+
+def armed_end(event, pid, slot):
+    return end(event, pid, slot, "crash", word=1000 + pid ^ ALL_ONES)
+
+
+BEFORE = opened(), started(71, 1), started(72, 2)
+CRASHED, STOPPING, CLOSING, CLOSED = armed_end("crashed", 71, 1), line("stopping"), line("closing"), line("closed")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [noticed(71, 1), CRASHED, STOPPING, armed_end("lost", 72, 2), line("reset", 2), line("running", 2)],
+        [noticed(71, 1), CRASHED, CLOSING, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [noticed(71, 1), CLOSING, CRASHED, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [CLOSING, noticed(71, 1), CRASHED, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [end("exited", 72, 2, "clean"), noticed(71, 1), CRASHED, STOPPING, CLOSING, CLOSED],
+    ],
+)
+def test_the_crash_of_who_was_noticed_to_die_armed_comes_next(lines):
+    assert told(*BEFORE, *lines, unfinished=True).accepted
+
+
+ONLY_CRASHED = "`crashed` must come next"
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong", "reason"),
+    [
+        ([noticed(71, 1)], end("exited", 71, 1, "clean"), ONLY_CRASHED),
+        ([noticed(71, 1)], noticed(71, 1), ONLY_CRASHED),
+        ([noticed(71, 1)], noticed(72, 2), ONLY_CRASHED),
+        ([noticed(71, 1)], armed_end("crashed", 72, 2), "it is child 71 that was noticed"),
+        ([noticed(71, 1)], armed_end("lost", 71, 1), ONLY_CRASHED),
+        ([noticed(71, 1)], armed_end("lost", 72, 2), ONLY_CRASHED),
+        ([noticed(71, 1)], started(73, 3), ONLY_CRASHED),
+        ([noticed(71, 1)], STOPPING, ONLY_CRASHED),
+        ([CLOSING, noticed(71, 1)], STOPPING, ONLY_CRASHED),
+        ([noticed(71, 1), CLOSING], STOPPING, ONLY_CRASHED),
+        ([noticed(71, 1)], end("crashed", 71, 1, "crash", status=-9), "was armed when it was noticed"),
+        ([CRASHED], noticed(71, 1), "there is no child 71"),
+        ([CRASHED], noticed(72, 2), "`stopping` must come next"),
+        ([CRASHED, STOPPING], noticed(72, 2), "only where deaths are decided"),
+        ([CLOSING, STOPPING], noticed(72, 2), "only where deaths are decided"),
+    ],
+)
+def test_what_contradicts_a_notice_is_refused(lines, wrong, reason):
+    before = opened(3), *BEFORE[1:], *lines
+    found = told(*before, wrong, unfinished=True)
+    assert (found.accepted, found.lines) == (False, len(before))
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_a_notice_is_refused_where_no_death_is_known_before_the_reaping(profile):
+    found = told(*BEFORE, noticed(71, 1), profile=profile, unfinished=True)
+    assert found.accepted is profile.early_notice
+    assert found.accepted or "may be known before the reaping" in found.reason
