@@ -117,6 +117,10 @@ class Meaning:
     """Whether that time is over: it can be only once."""
     is_a_notice: bool = False
     """Whether it is of a child that is there, and what it owes is of the same child."""
+    prepares: bool = False
+    """Whether it is of a startup child: there is one in each generation, or in none."""
+    is_prepared: bool = False
+    """Whether the generation's startup child, if there is to be one, has done its work."""
     next_generation: bool = False
     """Whether the line has the number of the generation that begins."""
 
@@ -135,6 +139,7 @@ EVENTS = (
         "A child was started that prepares the generation.",
         (("fork_auxiliary",), ("assign_auxiliary", "fork")),
         gives_patience=True,
+        prepares=True,
     ),
     Meaning(
         "exited", ("worker",), "It was reaped, and is clean.", (("reap_clean",), ("reap_book_keeping",)), (), CLEAN
@@ -232,7 +237,7 @@ EVENTS = (
         owes="closed",
     ),
     Meaning("reset", (), "A new generation has been made.", (("reset",),), next_generation=True),
-    Meaning("running", (), "The generation is ready; workers are started again.", (("started",),)),
+    Meaning("running", (), "The generation is ready; workers are started again.", (("started",),), is_prepared=True),
     Meaning("closing", (), "close() was called.", (("ask_orderly",),)),
     Meaning(
         "closed",
@@ -322,6 +327,10 @@ def _says(meaning: Meaning) -> str:
         said.append(f"{whose}`{meaning.owes}` comes next; only `closing` may come between.")
     if meaning.spends_patience:
         said.append("Once after each `stopping` or `startup`.")
+    if meaning.prepares:
+        said.append("Once in a generation, and only if `opened` says `startup`.")
+    if meaning.is_prepared:
+        said.append("If `opened` says `startup`, only after the startup child has `exited`.")
     if meaning.next_generation:
         said.append("It has the new generation's number.")
     return " ".join(said)

@@ -452,6 +452,7 @@ class Follower:
         self._free_children = list(range(1, self._model.size.children + 1))
         self._free_slots = list(range(1, self._model.size.slots + 1))
         self._noticed = 0  # the pid of who was noticed, until it is reaped
+        self._startup_child = ""  # the last that was told of this generation's
         self._owed = ""
         self._has_patience = False
         self._drawn: set[int] = set()
@@ -578,6 +579,12 @@ class Follower:
                 raise NoBehaviour(f"it is child {self._noticed} that was noticed")
             if child is not None and child.first.clean_word == line.slot_word:
                 raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
+        if meaning.prepares and not self.opened.startup:
+            raise NoBehaviour("`opened` says that there is none")
+        if meaning.prepares and self._startup_child:
+            raise NoBehaviour("there has been one in this generation")
+        if meaning.is_prepared and self.opened.startup and self._startup_child != "exited":
+            raise NoBehaviour("no startup child has prepared it")
         after: set[State] = set()
         reasons: list[Callable[[], str]] = []
         for state in self._states:
@@ -629,6 +636,10 @@ class Follower:
     def _note(self, line: Line, meaning: Meaning, child: _Child | None) -> None:
         self.generation = line.generation
         self._owed = meaning.owes or ("" if meaning.event == self._owed else self._owed)
+        if meaning.next_generation:
+            self._startup_child = ""
+        if line.kind == "startup":
+            self._startup_child = line.event
         self._has_patience = meaning.gives_patience or (self._has_patience and not meaning.spends_patience)
         if child is None:
             return

@@ -326,7 +326,8 @@ def lines_to_try(rng, slots, children, generation, words):
 
 
 OF_THE_FORMAT = ("must come next", "no crash was told", "time can be over", "is there already", "there is no child",
-                 " child in slot ", "is decided")  # fmt: skip
+                 " child in slot ", "is decided", "startup child has prepared", "there has been one in this generation",
+                 "`opened` says")  # fmt: skip
 """Reasons that are of the format, or of what was told before, and none of the model's."""
 
 
@@ -432,3 +433,47 @@ def test_a_notice_is_refused_where_no_death_is_known_before_the_reaping(profile)
     found = told(*BEFORE, noticed(71, 1), profile=profile, unfinished=True)
     assert found.accepted is profile.early_notice
     assert found.accepted or "may be known before the reaping" in found.reason
+
+
+# --- Startup children ------------------------------------------------------------------------------------------------
+
+
+def of_startup(event, pid, generation=1, **fields):
+    return line(event, generation, child={"pid": pid, "slot": 0, "kind": "startup"} | fields)
+
+
+def prepared(pid, generation=1):
+    return (
+        of_startup("startup", pid, generation),
+        of_startup("exited", pid, generation, decision="clean", status=0, slot_word="0x0"),
+    )
+
+
+def failed(pid, generation=1):
+    crashed = of_startup("crashed", pid, generation, decision="crash", status=1, slot_word="0x0")
+    return of_startup("startup", pid, generation), crashed, line("stopping", generation)
+
+
+RECOVERY = started(71, 1), CRASHED, STOPPING, line("reset", 2)
+
+
+def test_a_startup_child_prepares_each_generation():
+    lines = *prepared(81), line("running"), *RECOVERY, *failed(82, 2), line("reset", 3), *prepared(83, 3)
+    assert told(opened(startup=True), *lines, line("running", 3), line("closing", 3), line("closed", 3)).accepted
+
+
+@pytest.mark.parametrize(
+    ("startup", "lines", "wrong", "reason"),
+    [
+        (False, [*RECOVERY], of_startup("startup", 81, 2), "`opened` says that there is none"),
+        (True, [], line("running"), "no startup child has prepared it"),
+        (True, [*prepared(81), line("running"), *RECOVERY], line("running", 2), "no startup child has prepared it"),
+        (True, [*failed(81), line("reset", 2)], line("running", 2), "no startup child has prepared it"),
+        (True, [prepared(81)[0]], of_startup("startup", 82), "there has been one in this generation"),
+        (True, [*prepared(81)], of_startup("startup", 82), "there has been one in this generation"),
+    ],
+)
+def test_there_is_one_startup_child_in_each_generation_or_none(startup, lines, wrong, reason):
+    found = told(opened(startup=startup), *lines, wrong)
+    assert (found.accepted, found.lines) == (False, 1 + len(lines))
+    assert reason in found.reason
