@@ -18,11 +18,13 @@ from armed_model.system import (
     Shutdown,
     children_are_ended,
     everybody_is_gone,
+    is_decided,
     mode,
     phase,
     shutdown,
+    slot_is_looked_at,
 )
-from armed_model.terms import Parameter, Term, both, exists, one_of
+from armed_model.terms import Parameter, Term, both, either, exists, one_of
 
 FORMAT = 1
 """The version of the format, as `opened` has it."""
@@ -114,7 +116,11 @@ class Meaning:
     spends_patience: bool = False
     """Whether that time is over: it can be only once."""
     is_a_notice: bool = False
-    """Whether it is of a child that is there, and whose end, a crash, must be told later."""
+    """Whether it is of a child that is there, and what it owes is of the same child."""
+    prepares: bool = False
+    """Whether it is of a startup child: there is one in each generation, or in none."""
+    is_prepared: bool = False
+    """Whether the generation's startup child, if there is to be one, has done its work."""
     next_generation: bool = False
     """Whether the line has the number of the generation that begins."""
 
@@ -133,6 +139,7 @@ EVENTS = (
         "A child was started that prepares the generation.",
         (("fork_auxiliary",), ("assign_auxiliary", "fork")),
         gives_patience=True,
+        prepares=True,
     ),
     Meaning(
         "exited", ("worker",), "It was reaped, and is clean.", (("reap_clean",), ("reap_book_keeping",)), (), CLEAN
@@ -147,8 +154,15 @@ EVENTS = (
     Meaning(
         "noticed",
         ("worker",),
-        "It begins to die, armed: the others are stopped, no worker is started. `crashed` follows.",
+        "It begins to die, armed: the others are stopped, no worker is started.",
         ((),),
+        (
+            When(
+                lambda profile: both(is_decided(profile), slot_is_looked_at) if profile.early_notice else either(),
+                "deaths are decided, and may be known before the reaping",
+            ),
+        ),
+        owes="crashed",
         is_a_notice=True,
     ),
     Meaning(
@@ -223,7 +237,7 @@ EVENTS = (
         owes="closed",
     ),
     Meaning("reset", (), "A new generation has been made.", (("reset",),), next_generation=True),
-    Meaning("running", (), "The generation is ready; workers are started again.", (("started",),)),
+    Meaning("running", (), "The generation is ready; workers are started again.", (("started",),), is_prepared=True),
     Meaning("closing", (), "close() was called.", (("ask_orderly",),)),
     Meaning(
         "closed",
@@ -280,7 +294,8 @@ def _lines() -> Iterator[str]:
             yield f"| {where} | `{field.name}` | {field.must_be} | {field.sentence} |"
     yield ""
     yield "An end is `exited`, `crashed` or `lost`. A worker's `slot` is 1 or more, any other child's is 0. Words are"
-    yield "hexadecimal, as 64 bits are more than some readers of JSON keep."
+    yield "hexadecimal, as 64 bits are more than some readers of JSON keep. No clean word is that"
+    yield "of another start, or the complement of one."
     yield ""
     yield "## Meaning"
     yield ""
@@ -308,9 +323,14 @@ def _says(meaning: Meaning) -> str:
     if meaning.is_owed:
         said.append("Only directly after `crashed`.")
     if meaning.owes:
-        said.append(f"`{meaning.owes}` comes next; only `closing` may come between.")
+        whose = "Its own " if meaning.is_a_notice else ""
+        said.append(f"{whose}`{meaning.owes}` comes next; only `closing` may come between.")
     if meaning.spends_patience:
         said.append("Once after each `stopping` or `startup`.")
+    if meaning.prepares:
+        said.append("Once in a generation, and only if `opened` says `startup`.")
+    if meaning.is_prepared:
+        said.append("If `opened` says `startup`, only after the startup child has `exited`.")
     if meaning.next_generation:
         said.append("It has the new generation's number.")
     return " ".join(said)

@@ -451,7 +451,8 @@ class Follower:
         self._slot_numbers: dict[int, int] = {}  # by what the journal calls them
         self._free_children = list(range(1, self._model.size.children + 1))
         self._free_slots = list(range(1, self._model.size.slots + 1))
-        self._noticed: set[int] = set()  # by pid
+        self._noticed = 0  # the pid of who was noticed, until it is reaped
+        self._startup_child = ""  # the last that was told of this generation's
         self._owed = ""
         self._has_patience = False
         self._drawn: set[int] = set()
@@ -499,6 +500,8 @@ class Follower:
             return None
         known = self._children.get(line.pid)
         if not line.decision and line.event not in _NOTICES:
+            if line.pid == self.opened.pid:
+                raise NoBehaviour(f"{line.event}: child {line.pid} is the supervisor itself")
             if known is not None:
                 raise NoBehaviour(f"{line.event}: child {line.pid} is there already, and has not been reaped")
             if line.slot > self.opened.slots:
@@ -518,8 +521,8 @@ class Follower:
             return
         if word in (0, _ALL_ONES):
             raise NoBehaviour(f"started: {hex(word)} is no clean word: it, or its complement, says unused")
-        if word in self._drawn:
-            raise NoBehaviour(f"started: {hex(word)} was the clean word of an earlier assignment")
+        if word in self._drawn or word ^ _ALL_ONES in self._drawn:
+            raise NoBehaviour(f"started: {hex(word)}, or its complement, was the clean word of an earlier assignment")
 
     def _numbered(self, line: Line) -> _Child:
         """Give a new child its numbers. A slot in use has its own: that it is not free is the model's to say."""
@@ -571,13 +574,17 @@ class Follower:
             raise NoBehaviour("nobody's time can be over")
         if meaning.decision and line.decision != meaning.decision:
             raise NoBehaviour(f"it is of a child that is decided {meaning.decision}, not {line.decision}")
-        noticed = child if line.pid in self._noticed else None
-        if noticed and (meaning.is_a_notice or meaning.decision != CRASH):
-            raise NoBehaviour("it was told already that the child begins to die armed")
-        if noticed and noticed.first.clean_word == line.slot_word:
-            raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
-        if self._noticed and line.clean_word is not None:
-            raise NoBehaviour("a child begins to die armed: no worker is started before the recovery is over")
+        if self._noticed and meaning.decision:
+            if line.pid != self._noticed:
+                raise NoBehaviour(f"it is child {self._noticed} that was noticed")
+            if child is not None and child.first.clean_word == line.slot_word:
+                raise NoBehaviour("the child was armed when it was noticed, and its slot is said to have been clean")
+        if meaning.prepares and not self.opened.startup:
+            raise NoBehaviour("`opened` says that there is none")
+        if meaning.prepares and self._startup_child:
+            raise NoBehaviour("there has been one in this generation")
+        if meaning.is_prepared and self.opened.startup and self._startup_child != "exited":
+            raise NoBehaviour("no startup child has prepared it")
         after: set[State] = set()
         reasons: list[Callable[[], str]] = []
         for state in self._states:
@@ -629,11 +636,15 @@ class Follower:
     def _note(self, line: Line, meaning: Meaning, child: _Child | None) -> None:
         self.generation = line.generation
         self._owed = meaning.owes or ("" if meaning.event == self._owed else self._owed)
+        if meaning.next_generation:
+            self._startup_child = ""
+        if line.kind == "startup":
+            self._startup_child = line.event
         self._has_patience = meaning.gives_patience or (self._has_patience and not meaning.spends_patience)
         if child is None:
             return
         if meaning.is_a_notice:
-            self._noticed.add(line.pid)
+            self._noticed = line.pid
             return
         if not meaning.decision:
             self._children[line.pid] = child
@@ -645,7 +656,7 @@ class Follower:
             return
         self.foreign += self._word(line, child) in (EMPTY, FOREIGN)
         del self._children[line.pid]
-        self._noticed.discard(line.pid)
+        self._noticed = 0
         heapq.heappush(self._free_children, child.number)
         if child.slot:
             heapq.heappush(self._free_slots, self._slot_numbers.pop(line.slot))

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 
 import pytest
 
@@ -13,6 +12,7 @@ from armed_model.system import Mode, Phase, System, clean, flag, kind, mode, pha
 from armed_model.trace import Follower, Line, NoBehaviour, check, parse
 
 ALL_ONES = (1 << 64) - 1
+SUPERVISOR = 100_000
 
 
 def line(event, generation=1, **fields):
@@ -20,7 +20,7 @@ def line(event, generation=1, **fields):
 
 
 def opened(slots=2, startup=False):
-    return line("opened", format=1, pid=1, slots=slots, startup=startup)
+    return line("opened", format=1, pid=SUPERVISOR, slots=slots, startup=startup)
 
 
 def started(pid, slot, word=None, **fields):
@@ -144,7 +144,10 @@ def test_an_environment_that_says_nothing_of_journals_is_refused():
         ([started(71, 1), end("lost", 71, 1, "crash", status=2)], "recovery, or the end, is on"),
         ([started(71, 1), end("exited", 71, 1, "crash")], "of a child that is decided clean, not crash"),
         ([started(71, 1), end("exited", 71, 1, "clean"), started(72, 2, 1071)], "was the clean word of an earlier"),
+        ([started(71, 1), end("exited", 71, 1, "clean"), started(72, 2, 1071 ^ ALL_ONES)], "its complement, was the"),
+        ([started(71, 1), started(72, 2, 1071 ^ ALL_ONES)], "its complement, was the clean word of an earlier"),
         ([started(71, 1, ALL_ONES)], "is no clean word"),
+        ([started(SUPERVISOR, 1)], "child 100000 is the supervisor itself"),
         ([line("started", generation=2, child=started(71, 1)["child"])], "this is of generation 1, not 2"),
         ([line("reset", 2)], "everybody is gone"),
         ([line("running")], "memory is new"),
@@ -323,7 +326,8 @@ def lines_to_try(rng, slots, children, generation, words):
 
 
 OF_THE_FORMAT = ("must come next", "no crash was told", "time can be over", "is there already", "there is no child",
-                 " child in slot ", "is decided")  # fmt: skip
+                 " child in slot ", "is decided", "startup child has prepared", "there has been one in this generation",
+                 "`opened` says")  # fmt: skip
 """Reasons that are of the format, or of what was told before, and none of the model's."""
 
 
@@ -365,29 +369,111 @@ def test_to_put_a_childs_steps_off_changes_no_answer(slots, children, environmen
     assert "started" in seen
 
 
-def test_who_was_noticed_to_die_armed_must_crash():
-    child = '{"pid": 71, "slot": 1, "kind": "worker", "clean_word": "0x77"}'
-    bare = '{"pid": 71, "slot": 1, "kind": "worker"}'
-    noticed = f'{{"event": "noticed", "generation": 1, "time": 0, "child": {bare}}}'
-    end = '{"event": "%s", "generation": 1, "time": 0, "child": {"pid": 71, "slot": 1, "kind": "worker", %s}}'
-    exited = end % ("exited", '"decision": "clean", "status": 0, "slot_word": "0x77"')
-    crashed = end % ("crashed", f'"decision": "crash", "status": 0, "slot_word": "{0x77 ^ (1 << 64) - 1:#x}"')
-    clean = end % ("crashed", '"decision": "crash", "status": -9, "slot_word": "0x77"')
-    opened = '{"event": "opened", "generation": 1, "time": 0, "format": 1, "pid": 1, "slots": 2, "startup": false}'
-    started = f'{{"event": "started", "generation": 1, "time": 0, "child": {child}}}'
-    another = started.replace("71", "72").replace('"slot": 1', '"slot": 2').replace("0x77", "0x88")
-    before = [opened, started]
-    assert check([*before, another], unfinished=True).accepted
-    assert check([*before, clean], unfinished=True).accepted
-    assert check([*before, noticed, crashed], unfinished=True).accepted
-    assert check([*before, exited], unfinished=True).accepted
-    for lines, reason in (
-        ([noticed, exited], "it was told already that the child begins to die armed"),
-        ([noticed, noticed], "it was told already that the child begins to die armed"),
-        ([crashed, noticed], "must come next|there is no child 71"),
-        ([noticed, clean], "was armed when it was noticed"),
-        ([noticed, another], "no worker is started before the recovery is over"),
-    ):
-        found = check([*before, *lines], unfinished=True)
-        assert (found.accepted, found.lines) == (False, 3)
-        assert re.search(reason, found.reason)
+# --- Notices ---------------------------------------------------------------------------------------------------------
+
+
+def noticed(pid, slot):
+    return line("noticed", child={"pid": pid, "slot": slot, "kind": "worker"})
+
+
+def armed_end(event, pid, slot):
+    return end(event, pid, slot, "crash", word=1000 + pid ^ ALL_ONES)
+
+
+BEFORE = opened(), started(71, 1), started(72, 2)
+CRASHED, STOPPING, CLOSING, CLOSED = armed_end("crashed", 71, 1), line("stopping"), line("closing"), line("closed")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [noticed(71, 1), CRASHED, STOPPING, armed_end("lost", 72, 2), line("reset", 2), line("running", 2)],
+        [noticed(71, 1), CRASHED, CLOSING, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [noticed(71, 1), CLOSING, CRASHED, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [CLOSING, noticed(71, 1), CRASHED, STOPPING, armed_end("lost", 72, 2), CLOSED],
+        [end("exited", 72, 2, "clean"), noticed(71, 1), CRASHED, STOPPING, CLOSING, CLOSED],
+    ],
+)
+def test_the_crash_of_who_was_noticed_to_die_armed_comes_next(lines):
+    assert told(*BEFORE, *lines, unfinished=True).accepted
+
+
+ONLY_CRASHED = "`crashed` must come next"
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong", "reason"),
+    [
+        ([noticed(71, 1)], end("exited", 71, 1, "clean"), ONLY_CRASHED),
+        ([noticed(71, 1)], noticed(71, 1), ONLY_CRASHED),
+        ([noticed(71, 1)], noticed(72, 2), ONLY_CRASHED),
+        ([noticed(71, 1)], armed_end("crashed", 72, 2), "it is child 71 that was noticed"),
+        ([noticed(71, 1)], armed_end("lost", 71, 1), ONLY_CRASHED),
+        ([noticed(71, 1)], armed_end("lost", 72, 2), ONLY_CRASHED),
+        ([noticed(71, 1)], started(73, 3), ONLY_CRASHED),
+        ([noticed(71, 1)], STOPPING, ONLY_CRASHED),
+        ([CLOSING, noticed(71, 1)], STOPPING, ONLY_CRASHED),
+        ([noticed(71, 1), CLOSING], STOPPING, ONLY_CRASHED),
+        ([noticed(71, 1)], end("crashed", 71, 1, "crash", status=-9), "was armed when it was noticed"),
+        ([CRASHED], noticed(71, 1), "there is no child 71"),
+        ([CRASHED], noticed(72, 2), "`stopping` must come next"),
+        ([CRASHED, STOPPING], noticed(72, 2), "only where deaths are decided"),
+        ([CLOSING, STOPPING], noticed(72, 2), "only where deaths are decided"),
+    ],
+)
+def test_what_contradicts_a_notice_is_refused(lines, wrong, reason):
+    before = opened(3), *BEFORE[1:], *lines
+    found = told(*before, wrong, unfinished=True)
+    assert (found.accepted, found.lines) == (False, len(before))
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_a_notice_is_refused_where_no_death_is_known_before_the_reaping(profile):
+    found = told(*BEFORE, noticed(71, 1), profile=profile, unfinished=True)
+    assert found.accepted is profile.early_notice
+    assert found.accepted or "may be known before the reaping" in found.reason
+
+
+# --- Startup children ------------------------------------------------------------------------------------------------
+
+
+def of_startup(event, pid, generation=1, **fields):
+    return line(event, generation, child={"pid": pid, "slot": 0, "kind": "startup"} | fields)
+
+
+def prepared(pid, generation=1):
+    return (
+        of_startup("startup", pid, generation),
+        of_startup("exited", pid, generation, decision="clean", status=0, slot_word="0x0"),
+    )
+
+
+def failed(pid, generation=1):
+    crashed = of_startup("crashed", pid, generation, decision="crash", status=1, slot_word="0x0")
+    return of_startup("startup", pid, generation), crashed, line("stopping", generation)
+
+
+RECOVERY = started(71, 1), CRASHED, STOPPING, line("reset", 2)
+
+
+def test_a_startup_child_prepares_each_generation():
+    lines = *prepared(81), line("running"), *RECOVERY, *failed(82, 2), line("reset", 3), *prepared(83, 3)
+    assert told(opened(startup=True), *lines, line("running", 3), line("closing", 3), line("closed", 3)).accepted
+
+
+@pytest.mark.parametrize(
+    ("startup", "lines", "wrong", "reason"),
+    [
+        (False, [*RECOVERY], of_startup("startup", 81, 2), "`opened` says that there is none"),
+        (True, [], line("running"), "no startup child has prepared it"),
+        (True, [*prepared(81), line("running"), *RECOVERY], line("running", 2), "no startup child has prepared it"),
+        (True, [*failed(81), line("reset", 2)], line("running", 2), "no startup child has prepared it"),
+        (True, [prepared(81)[0]], of_startup("startup", 82), "there has been one in this generation"),
+        (True, [*prepared(81)], of_startup("startup", 82), "there has been one in this generation"),
+    ],
+)
+def test_there_is_one_startup_child_in_each_generation_or_none(startup, lines, wrong, reason):
+    found = told(opened(startup=startup), *lines, wrong)
+    assert (found.accepted, found.lines) == (False, 1 + len(lines))
+    assert reason in found.reason
