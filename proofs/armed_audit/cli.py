@@ -81,7 +81,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         app(_with_json_file(sys.argv[1:] if arguments is None else arguments), prog_name="armed")
     except OSError as error:
-        print(f"armed: {error}", file=sys.stderr)
+        print(f"armed: {_in_words(error)}", file=sys.stderr)
         return USAGE
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else USAGE
@@ -94,6 +94,10 @@ def run(arguments: list[str] | None = None) -> int:
     if status == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt
         print("armed: interrupted; all processes it started have ended", file=sys.stderr)
     return status
+
+
+def _in_words(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _with_json_file(arguments: list[str]) -> list[str]:
@@ -254,7 +258,7 @@ def main(
 def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller bounds; the table says what is left out.")] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="All crash points, a million stray writes, 100,000 lives: an hour and a half.")
+        bool, typer.Option("--full", help="All crash points, a million stray writes, 100,000 lives: 95 minutes.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="What could not be run is a failure.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the random histories; without it one is drawn.")] = None,
@@ -292,9 +296,10 @@ def _verify(
         result = verification.verify(
             extent=extent, strict=strict, seed=seed, keep=evidence, progress=progress, finished=output.finished
         )
-    # Before it is shown: whoever reads the table may have gone.
-    (evidence / reports.VERIFY).write_text(json.dumps(result.as_json(), indent=2) + "\n")
-    _show_verification(output.table, result)
+    try:  # before it is shown: whoever reads the table may have gone
+        (evidence / reports.VERIFY).write_text(json.dumps(result.as_json(), indent=2) + "\n")
+    finally:
+        _show_verification(output.table, result)
     return result
 
 
@@ -733,7 +738,7 @@ def _keep(failing: Mismatch, failure: Path, target: str, output: Output) -> None
     try:
         histories_as_files.save(failing, failure)
     except OSError as error:
-        _say(f"the history is not kept: {error}; do: --failure FILE")
+        _say(f"the history is not kept: {_in_words(error)}; do: --failure FILE")
         return
     told = f"The history is in {failure}; again: armed conform {target} --replay {failure}"
     output.table.print(told, highlight=False, soft_wrap=True, markup=False)

@@ -25,8 +25,9 @@ from armed_model.properties import LeadsTo, Property, leads_to, properties
 from armed_model.system import ENVIRONMENTS, System
 from armed_proofs import liveness
 from armed_proofs.invariants import key
-from armed_proofs.matrix import Claim, expected_verdicts, workers
+from armed_proofs.matrix import Claim, expected_verdicts
 from armed_proofs.obligations import IMPOSSIBLE, Obligation, discharge, invariant_obligations, property_obligations
+from armed_proofs.processes import workers
 
 LOGIC = "QF_AUFDTLIA"
 """No quantifiers; arrays, free sorts, enumerations (as data types without fields), linear integers."""

@@ -10,20 +10,14 @@ Where a run that refutes has an auxiliary child in it, the property is decided f
 
 from __future__ import annotations
 
-import ctypes
 import enum
-import os
-import signal
-import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from multiprocessing import active_children, get_context
 from typing import Any
 
 import z3
@@ -37,6 +31,7 @@ from armed_model.terms import symbols
 from armed_proofs.liveness import is_lasso, lasso
 from armed_proofs.liveness import obligations as liveness_obligations
 from armed_proofs.obligations import Answer, Obligation, discharge, invariant_obligations, property_obligations
+from armed_proofs.processes import workers
 from armed_proofs.replay import replay_by_definition, with_fresh_words
 
 SIZES = (Size(1, 1), Size(2, 1), Size(1, 2), Size(2, 2))
@@ -222,45 +217,6 @@ def decide_profiles(
         invariants = {key: answers for each in mine for key, answers in each.invariants.items()}
         matrices.append(Matrix(profile, tuple(cells), invariants, sum(each.seconds for each in mine)))
     return matrices
-
-
-@contextmanager
-def workers(
-    processes: int, initializer: Callable[..., object] = lambda: None, initargs: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
-    """Give so many processes to work in. An exception out of the block, as Ctrl-C is, ends them at once."""
-    others = active_children()
-    # Forked, as everywhere here: to spawn would leave a helper process behind.
-    begin = (_begin_working, (os.getpid(), initializer, initargs))
-    with ProcessPoolExecutor(processes, get_context("fork"), *begin) as pool:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
-        try:
-            pool.submit(int)  # starts all: if Ctrl-C came in the middle of that, the pool would be waited for for ever
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            yield pool
-        except BaseException:
-            for worker in active_children():
-                if worker not in others:
-                    worker.kill()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _begin_working(parent: int, initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes, and the first one ends the others
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
-    if sys.platform == "linux":  # nor does it outlive that one, whatever happens to it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-    initializer(*initargs)
-
-
-_PR_SET_PDEATHSIG = 1
-_ENDS = {signal.SIGINT, signal.SIGTERM}
-"""What may be an exception in the process that works: Ctrl-C always, SIGTERM where a program makes it one."""
 
 
 @dataclass(frozen=True)

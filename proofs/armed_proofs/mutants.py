@@ -16,8 +16,8 @@ from typing import Any
 from armed_model.properties import NAMES
 from armed_model.system import ENVIRONMENTS
 from armed_proofs.judge import Baseline, Fate, Judgement, Place, baseline, judge
-from armed_proofs.matrix import workers
 from armed_proofs.mutations import ORDER, Mutant, mutants
+from armed_proofs.processes import workers
 
 PROCESSES = 2
 """How many mutants are judged at a time."""

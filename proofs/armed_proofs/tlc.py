@@ -25,6 +25,7 @@ from armed_model.profiles import CONTROLS, PROFILES
 from armed_model.properties import Property
 from armed_model.render import claims_of, tla, tla_config, tla_name
 from armed_model.system import System
+from armed_proofs import processes
 
 LIMIT = 900.0
 """How many seconds one run of TLC may take. One that is not through by then is a failure."""
@@ -195,12 +196,10 @@ def run(place: str, name: str, *, brief: bool = False, workers: int = 1, limit: 
     ]
     began = time.perf_counter()
     try:
-        done = subprocess.run(
-            command, cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit, check=False
-        )
+        status, output = processes.run(command, place, limit)
     except subprocess.TimeoutExpired as expired:
         raise TlcFailed(f"TLC on {name} was not through after {limit:g} seconds") from expired
-    return read(name, done.returncode, done.stdout + done.stderr, time.perf_counter() - began)
+    return read(name, status, output, time.perf_counter() - began)
 
 
 def read(name: str, status: int, output: str, seconds: float) -> TlcResult:

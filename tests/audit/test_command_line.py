@@ -315,7 +315,7 @@ def test_a_history_that_cannot_be_kept_or_read_is_one_clear_line(tmp_path, in_on
         (["explore", "--slots", "0"], "slots"),
         (["explore", "--limit", "10"], "more than 10 states"),
         (["export", "cobol"], "give tla"),
-        (["export", "tla", "--to", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["export", "tla", "--to", "/proc/nowhere"], "/proc/nowhere: No such file"),
         (["bench", "nonsense"], "give detect, engage"),
         (["conform", "nonsense"], "armed:fork"),
         (["conform", "--histories", "0"], "histories"),
@@ -376,7 +376,7 @@ def test_verify_shows_its_table_when_the_result_cannot_be_written_after_all(monk
     assert run(["verify", f"--evidence={folder}"]) == 2
     said = capsys.readouterr()
     assert "planted part" in said.out
-    assert "cannot write" in said.err
+    assert "verify.json: No such file" in said.err
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]])
@@ -506,7 +506,7 @@ def test_an_end_in_the_middle_leaves_nothing_behind(command, end, tmp_path):
     )  # fmt: skip
     with process:
         until = time.monotonic() + LIMIT
-        while not (children := children_of(process.pid)):
+        while not (children := children_of(process.pid)) or (command == "bench" and not list(tmp_path.iterdir())):
             assert time.monotonic() < until
             assert process.poll() is None
         process.send_signal(end)

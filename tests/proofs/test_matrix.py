@@ -1,7 +1,6 @@
 """The theorem matrix: the verdicts, what they rest on, and that nothing is called proved that is not."""
 
 import json
-import time
 import tomllib
 from dataclasses import replace
 from importlib.resources import files
@@ -30,7 +29,6 @@ from armed_proofs.matrix import (
     record,
     unexpected,
     verdicts_as_toml,
-    workers,
 )
 from armed_proofs.obligations import Answer, invariant_obligations
 from armed_proofs.replay import replay_by_definition
@@ -475,20 +473,6 @@ def test_whoever_changes_what_was_published_changes_no_finding(matrices):
     published["finding"]["sentence"] = "another"
     assert cell.finding.sentence != "another"
     assert findings()[matrix.profile.name, cell.name].sentence != "another"
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_exception_ends_who_works_for_somebody_at_once(error):
-    def interrupted():
-        with workers(2) as pool:
-            for _ in range(4):
-                pool.submit(time.sleep, 300)
-            raise error
-
-    began = time.monotonic()
-    with pytest.raises(error):
-        interrupted()
-    assert time.monotonic() - began < 100
 
 
 def test_a_refuted_cell_without_a_finding_is_noticed(matrices, monkeypatch):
