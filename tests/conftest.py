@@ -72,14 +72,13 @@ def bindir(request):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_postgres: runs a PostgreSQL server: ARMED_POSTGRES=BINDIR:BINDIR...")
-    config.addinivalue_line("markers", "needs_browser: opens a page in chromium")
 
 
 def pytest_runtest_setup(item):
     """Say NOT RUN where there is no server, or no browser; under ARMED_STRICT=1 that is a failure."""
     if item.get_closest_marker("needs_postgres") is not None and not servers():
         missing = "NOT RUN: no PostgreSQL server: install one, or set ARMED_POSTGRES=BINDIR:BINDIR..."
-    elif item.get_closest_marker("needs_browser") is not None and shutil.which("chromium") is None:
+    elif "browser" in item.fixturenames and shutil.which("chromium") is None:
         missing = "NOT RUN: no browser: install chromium"
     else:
         return

@@ -448,7 +448,6 @@ def test_ctrl_c_is_one_line_and_leaves_the_last_report_as_it_was(evidence, monke
 # --- In a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.needs_browser
 def test_the_whole_report_shows_in_a_browser_and_asks_for_nothing(browser, evidence, bench, tmp_path):
     (evidence / "bench.json").write_text(json.dumps(bench))
     page = reports.write(reports.gather(evidence), tmp_path / "out")

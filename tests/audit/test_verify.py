@@ -310,7 +310,11 @@ def test_what_must_be_reached_and_is_not_fails_the_exploration(only, monkeypatch
 def test_an_action_that_never_happens_has_to_be_proved_impossible(only, monkeypatch):
     monkeypatch.setattr(verification, "impossible_actions", lambda system: set())
     bounds(monkeypatch, REFERENCE, Size(1, 1), reference_sizes=(Size(1, 2),))
-    assert only("exploration").failures == ["reference: check_fails never happens, and is not proved impossible"]
+    told = "check_fails never happens, and is not proved impossible"
+    assert only("exploration").failures == [f"reference, calm: {told}"]
+    bounds(monkeypatch, REFERENCE, Size(1, 1), Size(2, 1))
+    assert f"reference, +stray: {told}" in only("exploration").failures
+    assert f"reference, +orphan: {told}" not in only("exploration").failures  # it happens there
 
 
 # Proofs and controls

@@ -9,8 +9,6 @@ from armed_audit.runs import states_of_run
 from armed_audit.viewer import as_script, text_of, viewer
 from armed_model.profiles import PROFILES
 
-pytestmark = pytest.mark.needs_browser
-
 REFUTED = "18: armed_exit_triggers_recovery"
 PROVED = "reference: slot_has_one_owner"
 

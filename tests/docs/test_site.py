@@ -102,7 +102,6 @@ def test_nothing_is_loaded_from_elsewhere(site):
         assert not loads.search(file.read_text()), file.name
 
 
-@pytest.mark.needs_browser
 @pytest.mark.parametrize("name", ["index", "matrix", "counterexamples", "versions", "benchmarks", "search"])
 def test_a_page_opens_in_a_browser_without_a_complaint_and_asks_nobody_else(site, browser, name):
     browser.open(site / f"{name}.html")
@@ -111,7 +110,6 @@ def test_a_page_opens_in_a_browser_without_a_complaint_and_asks_nobody_else(site
     assert [each for each in browser.requests if not each.startswith((f"file://{site}/", "data:"))] == []
 
 
-@pytest.mark.needs_browser
 def test_a_refuted_cell_is_stepped_through_on_the_site(site, browser):
     browser.open(site / "matrix.html")
     browser.run("document.querySelector('[data-cell=\"18: armed_exit_triggers_recovery\"]').click()")
