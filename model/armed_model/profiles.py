@@ -165,8 +165,8 @@ V9_4 = replace(
 V15 = replace(
     V9_4,
     name="15",
-    sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197); in crash "
-    "recovery checkpointer and bgwriter run, too (7ff23c6d277d): if one crashes before redo, only a clock is started.",
+    sentence="Allocation reads private records (18a4a620e2de); the give-back checks the pid (97550c071197); after a "
+    "reset checkpointer and bgwriter run before redo (7ff23c6d277d): if one crashes then, only a clock is started.",
     allocation=Allocation.PRIVATE,
     auxiliaries_while_starting=True,
     crash_after_reset=CrashAfterReset.ON_THE_CLOCK,
