@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from armed_conformance.histories import History, play
 from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
-from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, Step
+from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, NotHere, Step
 
 FORMAT: Final = "armed history 1"
 
@@ -53,13 +53,18 @@ def shrink(make: Callable[[], Implementation], mismatch: Mismatch) -> Mismatch:
 
 
 def _if_still(make: Callable[[], Implementation], smallest: Mismatch, fewer: list[Order]) -> Mismatch:
-    """Return how they disagree with fewer orders; if they do not, how they did. Raises DoesNotReturn."""
+    """Return how they disagree with fewer orders; if they do not, how they did. Raises DoesNotReturn.
+
+    What is not here any more is not seen to disagree: the difference that was found is what counts.
+    """
     try:
         play(History("shrunk", smallest.slots, partial(follow, orders=fewer)), make(), Coverage())
     except DoesNotReturn:
         raise
     except Mismatch as found:
         return found
+    except NotHere:
+        pass
     return smallest
 
 

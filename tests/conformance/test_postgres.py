@@ -10,7 +10,7 @@ import pytest
 from armed_conformance.adapters.postgres import FOREIGN_VALUE, Postgres
 from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, cells, deaths, play, stories
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
-from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, profile_of, version_of
+from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, build, profile_of, version_of
 from armed_conformance.postgres.memory import CannotLook, Server
 from armed_conformance.protocol import ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
@@ -140,9 +140,25 @@ def test_a_server_that_does_not_start_says_why(bindir):
         cluster.start()
 
 
-def stub(directory, says):
+def test_a_server_that_has_served_and_does_not_start_again_is_no_server_that_is_missing(bindir):
+    with Cluster(bindir) as cluster:
+        cluster.start()
+        cluster.stop()
+        with pytest.raises(AssertionError, match=r"does not start again:(.|\n)*shared_buffers"):
+            cluster.start(shared_buffers="none")
+
+
+def test_programs_that_come_to_no_end_are_no_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("armed_conformance.postgres.cluster.LIMIT", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (stub(tmp_path, "", "exec sleep 60") / "postgres").rename(tmp_path / "cc")
+    with pytest.raises(NoServer, match="does not come to an end"):
+        build("", tmp_path / "library.so")
+
+
+def stub(directory, says, does=""):
     program = directory / "postgres"
-    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.write_text(f"#!/bin/sh\n{does}\necho '{says}'\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return directory
 

@@ -13,7 +13,8 @@ from armed_conformance import replay
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import play, stories
 from armed_conformance.lockstep import Coverage, Mismatch
-from armed_conformance.protocol import Step
+from armed_conformance.machine import run_histories
+from armed_conformance.protocol import NotHere, Step
 from armed_conformance.run import conform
 from armed_conformance.run import replay as replay_history
 
@@ -43,6 +44,43 @@ def test_a_directed_history_that_differs_is_shrunk_to_what_matters(tmp_path):
     mended = replay_history("armed:fork", replay.load(tmp_path / "kept.json"))
     assert mended.passed
     assert mended.steps > 5
+
+
+class GoesAway(planted.StatusOnly):
+    """Is there once, and never again."""
+
+    was_there = False
+
+    def open(self, slots):
+        if GoesAway.was_there:
+            raise NotHere("it is gone")
+        GoesAway.was_there = True
+        super().open(slots)
+
+
+def test_a_difference_is_told_though_what_differed_is_not_here_any_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(GoesAway, "was_there", False)
+    with pytest.raises(Mismatch) as found:
+        play(replay.load(written(tmp_path)), GoesAway(), Coverage())
+    assert replay.shrink(GoesAway, found.value) is found.value
+    assert GoesAway.was_there
+
+
+def test_a_difference_that_random_histories_find_is_told_though_what_differed_is_not_here_any_more(monkeypatch):
+    def differs(self):
+        GoesAway.has_differed = True
+        raise RuntimeError("the server has ended")
+
+    def open_once_more(self, slots):
+        if GoesAway.has_differed:
+            raise NotHere("it is gone")
+        planted.StatusOnly.open(self, slots)
+
+    monkeypatch.setattr(GoesAway, "has_differed", False, raising=False)
+    monkeypatch.setattr(GoesAway, "open", open_once_more)
+    monkeypatch.setattr(GoesAway, "supervise", differs)
+    with pytest.raises(Mismatch, match="the server has ended"):
+        run_histories(GoesAway, 20, Coverage(), seed=1)
 
 
 @pytest.mark.parametrize("history", [*stories()], ids=lambda history: history.name)
