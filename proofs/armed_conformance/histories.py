@@ -401,7 +401,7 @@ def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lock
     def play(lockstep: Lockstep) -> None:
         child, other = _start(lockstep), _start(lockstep)
         _walk(lockstep, child, way)
-        _walk(lockstep, other, (S, A, T, T))
+        _walk_as_far_as_possible(lockstep, other, (S, A, T, T))
         if dead:
             lockstep.end(child, ExitKind.RAW_EXIT_0)
         lockstep.stop()

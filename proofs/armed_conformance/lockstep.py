@@ -130,9 +130,10 @@ class Coverage:
     cells: Counter[Cell] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, cell: Cell) -> None:
-        """Count a death that was ordered, and that the supervisor has dealt with."""
-        self.cells[cell] += 1
+    def add(self, cell: Cell, decided: Decided) -> None:
+        """Count a death that was ordered, and that the supervisor has dealt with; its cell only if it has decided."""
+        if decided is not Decided.BOOK_KEEPING:
+            self.cells[cell] += 1
         self.deaths[cell.exit_kind] += 1
         self.armed_deaths += cell.engaged
 
@@ -172,6 +173,7 @@ class Lockstep:
         self._generation = 1
         self._arranged: set[Circumstance] = set()
         self._may_lose_patience = False
+        self._dead_before: set[int] = set()  # when the shutdown was asked for
         self.stopped = False
         self._not_ours = calls.children()
         self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
@@ -445,14 +447,13 @@ class Lockstep:
         self._tell("an orderly shutdown is asked for")
         self._do("ask_orderly")
         self._may_lose_patience = self._somebody_is_stuck() or ExitKind.SIGTERM in self.implementation.cannot
+        self._dead_before = {child for child in self._actors if self.phase(child) is Phase.EXITED}
         self._agree("stop_supervisor", self.implementation.stop_supervisor)
         self._deal_with_deaths()
         if not self._can("stop"):
             self._differ("a stopped supervisor has no child left", self._why_not("stop"))
         self._do("stop")
-        self.stopped = True
-        if not self._look().stopped:
-            self._differ("the supervisor has stopped", "it has not")
+        self._expect_stopped("", self._look())
 
     def close(self) -> None:
         """Close the implementation; no process that has begun since it was opened may be left."""
@@ -554,12 +555,15 @@ class Lockstep:
             )
         self._do(reaping, actor.model)
         if actor.died_in is not None:
-            self.coverage.add(actor.died_in)
+            self.coverage.add(actor.died_in, death.decided)
         del self._actors[death.child]
 
     def _lose_patience(self) -> None:
-        """Let the orderly shutdown, if there is one, have taken too long: where somebody does not leave when asked."""
-        if self._may_lose_patience and self._can("ask_immediate"):
+        """Let the orderly shutdown, if there is one, have taken too long: where somebody does not leave when asked.
+
+        Who was dead before has kept nobody waiting: that death is decided first.
+        """
+        if self._may_lose_patience and not self._dead_before & self._actors.keys() and self._can("ask_immediate"):
             self._do("ask_immediate")
 
     def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
@@ -602,14 +606,20 @@ class Lockstep:
         self.coverage.generations = max(self.coverage.generations, number)
 
     def _expect_no_generation(self, seen: Observation) -> None:
-        """Let the model's supervisor fail to begin a generation; it must have stopped, and say no other number."""
+        """Let the model's supervisor fail to begin a generation; it must have stopped."""
         for action in ("only_dead_ends_left", "all_gone", "reset", "startup_fails"):
             self._do(action)
+        self._expect_stopped("no generation can be made: ", seen)
+
+    def _expect_stopped(self, why: str, seen: Observation) -> None:
+        """Compare what is seen of a supervisor that has stopped: it says no other generation, and shows no child."""
+        self.stopped = True
         if not seen.stopped:
-            self._differ("no generation can be made: the supervisor has stopped", "it has not")
+            self._differ(f"{why}the supervisor has stopped", "it has not")
         if seen.generation != self._generation:
             self._differ(f"the last generation was {self._generation}", f"it says {seen.generation}")
-        self.stopped = True
+        if seen.children:
+            self._differ("a stopped supervisor has no child left", f"child {min(seen.children)} is still there")
 
     # Steps of the harness and actions of the model -------------------------------------------------------------------
 

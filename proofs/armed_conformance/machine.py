@@ -156,7 +156,7 @@ def _end_somebody(lockstep: Lockstep, who: int, kind: ExitKind) -> None:
 
 
 def _unsteady(flaky: BaseException) -> BaseException:
-    """Return the difference in what Hypothesis says of histories that do not go the same way each time, or were ended."""
+    """Return the difference in what Hypothesis says of histories that go another way each time, or were ended."""
     found: list[BaseException] = [flaky]
     for each in found:
         if isinstance(each, _Ended):

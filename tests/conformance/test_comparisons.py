@@ -309,12 +309,72 @@ def test_a_shutdown_that_does_not_tell_of_a_death():
     assert difference(silent, lambda lockstep: lockstep.start()) == "a stopped supervisor has no child left"
 
 
+def test_a_shutdown_that_still_shows_a_child():
+    shows = lying(children=lambda it, seen: {1: 1} if seen.stopped else seen.children)
+    assert difference(shows, lambda lockstep: lockstep.start()) == "a stopped supervisor has no child left"
+
+
+def hushing(who_is_hushed):
+    """Make `armed` that tells of these deaths in a shutdown, each (child, status, decided), as of book-keeping."""
+
+    def hush(it, seen):
+        if not seen.stopped:
+            it.told_before = len(seen.deaths)
+            return seen.deaths
+        late = [
+            replace(death, decided=Decided.BOOK_KEEPING) if who_is_hushed(death) else death
+            for death in seen.deaths[it.told_before :]
+        ]
+        late.sort(key=lambda death: death.child)
+        return (*seen.deaths[: it.told_before], *late)
+
+    return lying(deaths=hush)
+
+
+def dead_and_armed_beside_one_that_is_stuck(first):
+    def story(lockstep):
+        children = lockstep.start(), lockstep.start()
+        dead, stuck = children if first else reversed(children)
+        walk(lockstep, dead, S, A)
+        walk(lockstep, stuck, S, Step.FREEZE)
+        lockstep.end(dead, ExitKind.RAW_EXIT_0)
+        lockstep.stop()
+
+    return story
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["told first", "told after who was killed"])
+def test_a_crash_before_a_shutdown_that_is_hushed_up_because_another_child_is_stuck(first):
+    hushed = hushing(lambda death: True)
+    said = difference(hushed, dead_and_armed_beside_one_that_is_stuck(first))
+    child = 1 if first else 2
+    assert said.startswith((f"the decision about child {child} is: crash (", "child 1 lives, and nobody ended it"))
+
+
+def test_a_crash_before_a_shutdown_that_is_hushed_up_because_nobody_can_be_asked_to_leave():
+    hushed = hushing(lambda death: True)
+    hushed.cannot = frozenset({ExitKind.SIGTERM})
+
+    def story(lockstep):
+        child = lockstep.start()
+        walk(lockstep, child, S, A)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.stop()
+
+    assert difference(hushed, story).startswith("the decision about child 1 is: crash (")
+
+
 # --- Generations -----------------------------------------------------------------------------------------------------
 
 
 def test_a_recovery_that_comes_to_no_end():
     first = lying(generation=lambda it, seen: 1)
     assert difference(first, one_child(S, A)) == "nothing holds the recovery up: there is a new generation"
+
+
+def test_a_shutdown_that_makes_memory_anew():
+    anew = lying(generation=lambda it, seen: seen.generation + seen.stopped)
+    assert difference(anew, lambda lockstep: lockstep.start()) == "the last generation was 1"
 
 
 def test_a_generation_that_is_left_out():

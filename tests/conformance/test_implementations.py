@@ -352,6 +352,13 @@ def test_a_cell_is_not_wanted_if_the_way_into_it_needs_what_cannot_be_done():
     assert not [cell for cell in wanted if cell.exit_kind == "SIGSEGV" or cell.held or cell.phase == "leaving"]
 
 
+def test_a_shutdown_with_a_crash_undecided_is_looked_at_though_nothing_can_be_taken():
+    class Poor(ArmedFork):
+        cannot = frozenset({Step.TAKE})
+
+    assert play(STORIES["shutdown with a crash undecided"], Poor(), Coverage()) is None
+
+
 # --- Several generations, and the same again -------------------------------------------------------------------------
 
 

@@ -57,6 +57,14 @@ def test_the_directed_histories_see_every_cell():
     assert coverage.refusals > 0
 
 
+def test_a_cell_is_seen_when_something_was_decided():
+    coverage = Coverage()
+    two = next(history for history in stories() if history.name == "two crashes before the supervisor looks")
+    play(two, ArmedFork(), coverage)
+    assert coverage.decisions["crash"] < sum(coverage.deaths.values())
+    assert len(coverage.cells) == coverage.decisions["crash"] + coverage.decisions["clean"]
+
+
 def test_random_histories_find_no_difference():
     coverage = Coverage()
     run_histories(ArmedFork, 40, coverage, seed=1)
