@@ -129,6 +129,10 @@ class Coverage:
     """The highest generation that any history has reached."""
     cells: Counter[Cell] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
+    obeyed: Counter[str] = field(default_factory=Counter)
+    """What was done of a history that was written down, by the name of the order."""
+    not_done: Counter[str] = field(default_factory=Counter)
+    """What was ordered and not done, in such a history or a random one, by the reason."""
 
     def add(self, cell: Cell, decided: Decided) -> None:
         """Count a death that was ordered, and that the supervisor has dealt with; its cell only if it has decided."""

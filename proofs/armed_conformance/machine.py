@@ -131,8 +131,8 @@ def machine_for(
             try:
                 with ending_what_is_not_to_be_shrunk():
                     act(self.lockstep)
-            except Cannot:
-                pass  # nothing was ordered
+            except Cannot as reason:
+                coverage.not_done[str(reason)] += 1
             except BaseException:
                 self.failed = True
                 raise

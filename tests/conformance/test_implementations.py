@@ -142,6 +142,35 @@ def test_what_is_not_a_matter_of_ability_is_a_difference(call, report_of):
     assert "it raised Cannot: not today" in report.mismatch
 
 
+def test_what_cuts_a_history_short_and_is_not_declared_fails_the_run(report_of):
+    class Tires(ArmedFork):
+        def start(self):
+            if self._supervisor.generation > 3:
+                raise Cannot("start any more")
+            return super().start()
+
+    report = report_of(Tires)
+    assert report.mismatch is None
+    assert not report.passed
+    assert report.cut_short == ["a crash in every generation"]
+    said = "the end of 'a crash in every generation': it is not declared that the implementation cannot start any more"
+    assert [str(each) for each in report.missing] == [said]
+    assert report.as_json()["undeclared"] == [said]
+
+
+def test_what_was_not_done_in_random_histories_is_counted(report_of):
+    class Moody(ArmedFork):
+        def step(self, child, step):
+            if self._slots == 4:  # no directed history has so many
+                raise Cannot("do that today")
+            super().step(child, step)
+
+    report = report_of(Moody, 10)
+    assert report.passed, report.missing
+    assert report.as_json()["not_done"] == {"do that today": report.coverage.not_done["do that today"]}
+    assert report.coverage.not_done["do that today"] > 0
+
+
 def test_who_will_not_deal_with_an_armed_exit_is_found_out(report_of):
     class LooksAway(ArmedFork):
         def supervise(self):

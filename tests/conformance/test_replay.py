@@ -108,6 +108,23 @@ def test_children_are_known_by_their_order_not_by_what_the_implementation_calls_
     assert sum(coverage.deaths.values()) == 1  # the first one is not there to die again
 
 
+def test_a_replay_says_what_was_left_out_and_does_not_pass_where_nothing_was_done(tmp_path):
+    def again(*orders):
+        return replay_history("armed:fork", replay.load(written(tmp_path, orders=orders)))
+
+    some = again(["start"], ["end", 1, "RETURN"], ["step", 1, "arm"], ["step", 2, "arm"])
+    assert some.passed
+    assert some.cannot == "do 2 of 4 orders (child 1 is not there, child 2 is not there)"
+    nothing = again(["start"], ["step", 2, "arm"], ["stop"], ["supervise"])
+    assert nothing.mismatch is None
+    assert not nothing.passed
+    assert nothing.cannot == "do 2 of 4 orders (child 2 is not there, the supervisor has stopped)"
+    assert nothing.as_json()["left_out"] == {"child 2 is not there": 1, "the supervisor has stopped": 1}
+    whole = again(["start"], ["stop"])
+    assert whole.passed
+    assert whole.cannot is None
+
+
 def test_what_an_implementation_cannot_do_is_left_out(tmp_path):
     class NeverArms(ArmedFork):
         cannot = frozenset({Step.ARM})
