@@ -190,7 +190,8 @@ class _TheModel:
                 reap(child)
         if not left:
             stopped = Circumstance.STARTUP_FAILS in here._arranged
-            self.seen = replace(self.seen, generation=self.seen.generation + (not stopped), stopped=stopped)
+            generation = self.seen.generation + (not stopped)
+            self.seen = replace(self.seen, children={}, generation=generation, stopped=stopped)
 
     def stop_supervisor(self) -> None: ...
 

@@ -17,6 +17,7 @@ from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
 from armed_conformance.replay import shrink
+from armed_model.profiles import Profile
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork, "armed:spawn": ArmedSpawn}
 """The implementations that come with the kit, by the name that the command line takes."""
@@ -202,6 +203,8 @@ def _check(target: str, made: Callable[[], Any]) -> None:
     members = list(cannot) if isinstance(cannot, Iterable) else [cannot]
     if wrong := [each for each in members if not isinstance(each, Step | ExitKind | Circumstance)]:
         raise _unknown(target, f"its `cannot` has {wrong[0]!r}, which is no Step, ExitKind or Circumstance")
+    if not isinstance(profile := profile_of(implementation), Profile):
+        raise _unknown(target, f"its `profile` is {profile!r}, which is no Profile")
     if not isinstance(cannot, frozenset | set):
         raise _unknown(target, "its `cannot` is no set")
     if set(ExitKind) <= cannot:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from armed import Mode
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import History, play
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
@@ -230,6 +231,27 @@ def test_a_start_that_is_not_refused_though_no_slot_is_free():
     assert difference(Obliges(), story, slots=1) == "no child can be started now"
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3, 4])
+def test_a_start_is_refused_whenever_no_slot_is_free(slots):
+    coverage = Coverage()
+
+    def story(lockstep):
+        for _ in range(slots + 1):
+            lockstep.start()
+
+    play(History("a test", slots, story), ArmedFork(), coverage)
+    assert coverage.refusals == 1
+
+
+def test_a_child_that_is_called_by_a_word_is_not_taken_for_a_refusal():
+    class Names(ArmedFork):
+        def start(self):
+            super().start()
+            return "the first"
+
+    assert difference(Names(), lambda lockstep: lockstep.start()) == "start returns a child's number"
+
+
 def test_a_fork_that_should_fail_and_does_not():
     class DoesNotFail(ArmedFork):
         def arrange(self, circumstance):
@@ -240,6 +262,25 @@ def test_a_fork_that_should_fail_and_does_not():
         lockstep.start()
 
     assert difference(DoesNotFail(), story) == "the fork fails, and that is told"
+
+
+def test_a_stuck_child_that_is_killed_at_once():
+    class Kills(ArmedFork):
+        def supervise(self):
+            self.arrange(Circumstance.PATIENCE_ENDS)
+            super().supervise()
+
+    def story(lockstep):
+        stuck_in_recovery(lockstep)
+        lockstep.end(1, ExitKind.SIGKILL)
+
+    def another(lockstep):
+        stuck_in_recovery(lockstep)
+        lockstep.step(1, A)
+
+    for each in (story, another):
+        said = difference(Kills(), each)
+        assert said == "child 1 is still there: only patience_ends has a recovery kill who is stuck"
 
 
 # --- Deaths and decisions --------------------------------------------------------------------------------------------
@@ -393,6 +434,42 @@ def without_a_generation(lockstep):
     lockstep.arrange(Circumstance.STARTUP_FAILS)
     lockstep.end(child, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
+
+
+class DealsBeforeItStarts(ArmedFork):
+    """Deals with deaths before it starts a child, as it may."""
+
+    def start(self):
+        if any(self._children[number].is_dead() for number in self._alive()):
+            self.supervise()
+        if self._supervisor.mode is Mode.STOPPED:
+            raise Refused("it has stopped")
+        return super().start()
+
+
+def test_a_generation_that_cannot_be_made_before_a_child_is_started_stops_the_supervisor():
+    def story(lockstep):
+        lockstep.end(lockstep.start(), ExitKind.SIGKILL)
+        lockstep.arrange(Circumstance.STARTUP_FAILS)
+        assert lockstep.start() is None
+        assert lockstep.stopped
+
+    play(History("a test", 1, story), DealsBeforeItStarts(), Coverage())
+
+
+def test_a_child_that_is_started_though_the_supervisor_has_stopped():
+    class StartsNevertheless(DealsBeforeItStarts):
+        def start(self):
+            with suppress(Refused):
+                return super().start()
+            return 2
+
+    def story(lockstep):
+        lockstep.end(lockstep.start(), ExitKind.SIGKILL)
+        lockstep.arrange(Circumstance.STARTUP_FAILS)
+        lockstep.start()
+
+    assert difference(StartsNevertheless(), story) == "a supervisor that has stopped starts nobody"
 
 
 def test_a_supervisor_that_does_not_stop_when_it_cannot_go_on():

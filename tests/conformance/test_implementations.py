@@ -99,6 +99,39 @@ def test_a_child_has_a_number_of_its_own():
         play(USED_AGAIN, OneNumber(), Coverage())
 
 
+def returning(call, made):
+    def returns(self, *arguments):
+        return made(self, getattr(ArmedFork, call)(self, *arguments))
+
+    return type("Returns", (ArmedFork,), {call: returns})()
+
+
+@pytest.mark.parametrize(
+    ("implementation", "told"),
+    [
+        (returning("open", lambda it, _: it), "it returned <"),
+        (returning("open", lambda it, _: it._slots - 1), "it returned 2"),
+        (returning("open", lambda it, _: True), "it returned True"),
+        (returning("start", lambda it, child: [child]), r"it returned \[1\]"),
+        (returning("start", lambda it, child: None), "it returned None"),
+        (showing(flags=lambda seen: None if seen.stopped else seen.flags), "flags is None"),
+        (showing(flags=lambda seen: list(seen.flags.values())), r"flags is \["),
+        (showing(children=lambda seen: {str(child): slot for child, slot in seen.children.items()}), "there is '1'"),
+        (showing(children=lambda seen: dict.fromkeys(seen.children, "one")), "there is 'one'"),
+        (showing(resource=lambda seen: {child: [*held] for child, held in seen.resource.items()}), r"there is \["),
+        (showing(resource=lambda seen: {child: frozenset("a") for child in seen.resource}), "there is 'a'"),
+        (showing(auxiliary=lambda seen: [*seen.children]), r"auxiliary is \["),
+        (showing(auxiliary=lambda seen: frozenset(seen.children)), "there is no such action in the profile"),
+        (showing(generation=lambda seen: str(seen.generation)), "generation is '1'"),
+        (showing(deaths=lambda seen: {death.child: death for death in seen.deaths}), "deaths is {"),
+        (showing(deaths=lambda seen: [replace(death, child=[1]) for death in seen.deaths]), r"there is \[1\]"),
+    ],
+)
+def test_what_is_not_of_the_right_kind_is_told_as_a_story(implementation, told):
+    with pytest.raises(Mismatch, match=told):
+        play(USED_AGAIN, implementation, Coverage())
+
+
 # --- What is raised --------------------------------------------------------------------------------------------------
 
 CALLS = ("open", "start", "step", "end", "supervise", "stop_supervisor", "observe", "close")
@@ -249,6 +282,7 @@ def test_random_histories_tell_what_is_raised_when_they_open():
         (type("Bare", (), {}), "cannot"),
         (type("Partial", (), {"cannot": frozenset(), "open": print}), "it has no start, step"),
         (type("Wrong", (ArmedFork,), {"cannot": frozenset({"arm", 3})}), "no Step, ExitKind or Circumstance"),
+        (type("OfAName", (ArmedFork,), {"profile": "reference"}), "its `profile` is 'reference', which is no Profile"),
         (type("Listed", (ArmedFork,), {"cannot": [Step.ARM]}), "no set"),
         (type("Nothing", (ArmedFork,), {"cannot": frozenset(ExitKind)}), "nothing to look at"),
     ],

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.machine import machine_for, run_histories
 from armed_conformance.protocol import ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
-from armed_model.profiles import REFERENCE
+from armed_model.profiles import REFERENCE, Decision
 from armed_model.system import System
 
 _spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
@@ -167,6 +168,16 @@ def test_an_unknown_target_is_refused_by_name(target):
 def test_a_history_has_as_many_slots_as_the_model_has_room_for(slots):
     with pytest.raises(ValueError, match="1 to 4 slots"):
         Lockstep(ArmedFork(), slots)
+
+
+def test_an_implementation_is_held_to_its_own_profile_whatever_that_is_called():
+    class ByTheSlot(ArmedFork):
+        profile = replace(REFERENCE, decision=Decision.SLOT)
+
+    killed = next(history for history in DIRECTED if history.name == "SIGKILL while serving, idle, holding 0")
+    play(killed, ArmedFork(), Coverage())
+    with pytest.raises(Mismatch, match="the decision about child 2 is: clean"):
+        play(killed, ByTheSlot(), Coverage())
 
 
 def test_what_an_implementation_cannot_do_is_not_wanted_of_it():
