@@ -746,6 +746,8 @@ class Lockstep:
             held = sorted(seen.resource.get(child, ()))
             if bool(held) != self._read(holds, actor):
                 self._differ(f"child {child} holds {'nothing' if held else 'something'}", f"it holds {held}")
+            if held != (entries := sorted(actor.held + actor.kept)):
+                self._differ(f"child {child} holds {entries}", f"it holds {held}")
         if extra := set(seen.children) - set(self._actors):
             self._differ("a reaped child is gone", f"child {min(extra)} is still there")
 

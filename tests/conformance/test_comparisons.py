@@ -110,6 +110,17 @@ def test_what_somebody_holds_vanishes_while_another_acts():
     assert difference(vanishes, two_children) == "child 1 holds something"
 
 
+def test_what_somebody_holds_becomes_less_while_another_acts():
+    def one_is_lost(it, seen):
+        return {c: frozenset(sorted(held)[: 3 - len(seen.children)]) for c, held in seen.resource.items()}
+
+    def story(lockstep):
+        walk(lockstep, lockstep.start(), S, A, T, T)
+        walk(lockstep, lockstep.start(), S)
+
+    assert difference(lying(resource=one_is_lost), story) == "child 1 holds [0, 1]"
+
+
 # --- Children, slots and flags ---------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from armed_conformance.adapters.postgres import FOREIGN_VALUE, Postgres
-from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, cells, deaths, play, stories
+from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, History, cells, deaths, play, stories
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, build, profile_of, version_of
 from armed_conformance.postgres.memory import CannotLook, Server
@@ -83,6 +83,28 @@ def test_the_measured_status_of_an_auxiliary_child_counts(bindir):
     history = next(each for each in deaths(profile_of(bindir)) if each.name.startswith("return while auxiliary"))
     with pytest.raises(Mismatch, match=r"ended with status 0(.|\n)*status 1 was reported"):
         play(history, MeasuresAnother(bindir), Coverage())
+
+
+def beside_a_crash(step):
+    def story(lockstep):
+        bystander, child = lockstep.start(), lockstep.start()
+        lockstep.step(bystander, step)
+        lockstep.step(child, Step.SERVE)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.supervise()
+
+    return History("beside a crash", 2, story)
+
+
+@pytest.mark.parametrize("step", [Step.SERVE, Step.STREAM])
+def test_who_is_ended_because_of_a_crash_is_told_so_unless_it_is_a_walsender(bindir, step, monkeypatch):
+    coverage = Coverage()
+    assert play(beside_a_crash(step), Postgres(bindir), coverage) is None
+    assert coverage.recoveries == 1
+    words = {Step.SERVE: None, Step.STREAM: "57P02"}[step]
+    monkeypatch.setattr("armed_conformance.adapters.postgres._last_words", lambda child: words)
+    with pytest.raises(Mismatch, match=f"was ended in a recovery, and was told {words}"):
+        play(beside_a_crash(step), Postgres(bindir), Coverage())
 
 
 def test_why_a_dead_end_child_says_no_counts(bindir):

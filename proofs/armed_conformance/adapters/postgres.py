@@ -594,7 +594,7 @@ class Postgres:
         self._deaths.append(Death(number, status, decided))
 
     def _bystanders_agree(self) -> None:
-        """After a crash every session that lived was ended, because of that; else each still answers."""
+        """After a crash every session that lived was ended, and told why unless a walsender; else each still answers."""
         for number, child in self._children.items():
             if not child.serves or child.frozen or child.died is not None:
                 continue
@@ -602,7 +602,8 @@ class Postgres:
                 _check(_answers(child), f"child {number} lives, and its session does not answer")
             elif self._deaths_of(number) is Decided.BOOK_KEEPING and not child.was_asked:
                 said = _last_words(child)
-                _check(said == _CRASH_SHUTDOWN, f"session {number} was ended in a recovery, and was told {said}")
+                why = None if child.wire is not None else _CRASH_SHUTDOWN  # walsenders end without a word
+                _check(said == why, f"session {number} was ended in a recovery, and was told {said}")
                 child.was_asked = True
 
     def _deaths_of(self, number: int) -> Decided:
