@@ -21,8 +21,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from armed_conformance.histories import profile_of
-from armed_conformance.lockstep import CHILDREN, REAPING, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
+from armed_conformance.lockstep import (
+    CHILDREN,
+    REAPING,
+    Coverage,
+    DoesNotReturn,
+    Lockstep,
+    Mismatch,
+    Order,
+    profile_of,
+)
 from armed_conformance.protocol import (
     Cannot,
     Circumstance,

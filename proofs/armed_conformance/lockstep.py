@@ -144,6 +144,12 @@ class Coverage:
         self.armed_deaths += cell.engaged
 
 
+def profile_of(implementation: Implementation) -> Profile:
+    """Return the profile that an implementation is held to."""
+    found: Profile = getattr(implementation, "profile", REFERENCE)
+    return found
+
+
 @dataclass
 class _Actor:
     """What the harness knows of a child: its number in the model, and what it can be told."""
@@ -168,7 +174,7 @@ class Lockstep:
         if not 1 <= slots <= CHILDREN:
             raise ValueError(f"a history has 1 to {CHILDREN} slots, not {slots}")
         self.implementation, self.slots, self._asked_for = implementation, slots, slots
-        self.profile: Profile = getattr(implementation, "profile", REFERENCE)
+        self.profile = profile_of(implementation)
         self.coverage = coverage if coverage is not None else Coverage()
         self.coverage.histories += 1
         self.story: list[str] = []

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from armed_conformance.histories import OF_AUXILIARIES, profile_of
-from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch
+from armed_conformance.histories import OF_AUXILIARIES
+from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch, profile_of
 from armed_conformance.protocol import Cannot, ExitKind, Implementation, NotHere, Step
 from armed_model.profiles import Kind
 

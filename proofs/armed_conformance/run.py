@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from armed_conformance import calls
 from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
-from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, profile_of, stories
-from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch
+from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, stories
+from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch, profile_of
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
 from armed_conformance.replay import shrink
@@ -192,13 +193,20 @@ def _postgres(target: str) -> Callable[[], Implementation]:
 
 def _check(target: str, made: Callable[[], Any]) -> None:
     """Raise UnknownTarget where what is made lacks what the protocol demands of it."""
+    before = calls.children()
     try:
-        implementation = made()
-        cannot = implementation.cannot
+        with calls.time_limit(calls.LIMIT):
+            implementation = made()
+            cannot = implementation.cannot
     except Exception as error:
         raise _unknown(target, f"making one without arguments: {type(error).__name__}: {error}") from error
-    calls = _CALLS if isinstance(cannot, Iterable) and set(Circumstance) <= set(cannot) else (*_CALLS, "arrange")
-    if missing := [call for call in calls if not callable(getattr(implementation, call, None))]:
+    except calls.TookTooLong:
+        raise _unknown(target, f"making one without arguments does not return within {calls.LIMIT:g} s") from None
+    if begun := calls.children() - before:
+        calls.end_children(begun)
+        raise _unknown(target, "making one without arguments begins a process: that is for `open`")
+    needed = _CALLS if isinstance(cannot, Iterable) and set(Circumstance) <= set(cannot) else (*_CALLS, "arrange")
+    if missing := [call for call in needed if not callable(getattr(implementation, call, None))]:
         raise _unknown(target, f"it has no {', '.join(missing)}")
     members = list(cannot) if isinstance(cannot, Iterable) else [cannot]
     if wrong := [each for each in members if not isinstance(each, Step | ExitKind | Circumstance)]:

@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +14,7 @@ from tests.conformance.planted import planted
 
 from armed import Decision, SlotsExhausted, Supervisor, supervisor
 from armed.slots import SlotTable
-from armed_conformance import crash_targets
+from armed_conformance import calls, crash_targets
 from armed_conformance.crash_points import (
     EVERY,
     Sample,
@@ -65,6 +66,16 @@ def test_a_supervisor_killed_anywhere_leaves_nothing(start_method, every):
     assert sweep.failures == []
     assert sweep.boundaries > 5_000
     assert sweep.points > 0.8 * sweep.boundaries / every
+
+
+def test_a_sweep_that_is_interrupted_leaves_no_supervisor(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("armed_conformance.crash_points.select", SimpleNamespace(select=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sweep_supervisor("fork", Sample(6000, 5999))
+    assert not calls.children()
 
 
 def test_children_that_do_not_hold_the_lifeline_outlive_their_supervisor(monkeypatch):

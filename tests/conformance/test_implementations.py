@@ -294,6 +294,26 @@ def test_what_is_no_implementation_is_refused_in_one_line(made, said, monkeypatc
     assert "\n" not in str(refused.value)
 
 
+def test_what_begins_a_process_or_hangs_when_it_is_made_is_refused(monkeypatch):
+    class Begins(ArmedFork):
+        def __init__(self):
+            super().__init__()
+            with open(os.devnull) as null:
+                self.left = subprocess.Popen(["sleep", "60"], stdin=null)
+            self.left.returncode = 0  # it is not for Popen to reap
+
+    class HangsAtOnce(ArmedFork):
+        def __init__(self):
+            signal.pause()
+
+    monkeypatch.setattr(calls, "LIMIT", 0.5)
+    for made, said in ((Begins, "begins a process"), (HangsAtOnce, "does not return within 0.5 s")):
+        monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Mine=made))
+        with pytest.raises(UnknownTarget, match=f"making one without arguments.*{said}"):
+            find("mine:Mine")
+    assert not calls.children()
+
+
 @pytest.mark.parametrize("target", ["mine:", ":Mine", "mine", "mine:Mine:", "a b:C", "mine:Mine.x"])
 def test_a_malformed_name_is_refused(target):
     with pytest.raises(UnknownTarget, match="no name of this form"):

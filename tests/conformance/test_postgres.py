@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from armed_conformance.adapters.postgres import FOREIGN_VALUE, Postgres
-from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, History, cells, deaths, play, stories
+from armed_conformance.histories import (
+    ACTIONS_OF_SERVERS,
+    NEVER_TAKEN_OF_SERVERS,
+    History,
+    cells,
+    deaths,
+    play,
+    stories,
+)
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, build, profile_of, version_of
 from armed_conformance.postgres.memory import CannotLook, Server

@@ -1,6 +1,5 @@
 """A history that differs is kept in a file, small, and can be played again; the kit works in somebody's own suite."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conformance import planted
 
 from armed_conformance import replay
 from armed_conformance.adapters.armed import ArmedFork
@@ -18,10 +18,7 @@ from armed_conformance.protocol import NotHere, Step
 from armed_conformance.run import conform
 from armed_conformance.run import replay as replay_history
 
-_spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
-planted = importlib.util.module_from_spec(_spec)
-sys.modules["planted"] = planted
-_spec.loader.exec_module(planted)
+sys.modules["planted"] = planted  # so that a target can be named in it
 
 SHORTEST = [["start"], ["step", 1, "serve"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]
 
