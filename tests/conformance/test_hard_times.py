@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from armed_conformance.crash_points import (
     Sample,
     Trip,
     codes_of,
+    lives,
     sample_of_this_commit,
     sweep_child,
     sweep_supervisor,
@@ -90,6 +92,12 @@ def test_a_trace_that_sees_a_part_only_is_no_sweep(ending, monkeypatch):
     codes = frozenset([crash_targets.empty.__code__])
     monkeypatch.setattr("armed_conformance.crash_points.child_codes", lambda ending="": codes)
     assert any("boundaries" in failure for failure in sweep_child("empty", ending, Sample(3)).failures)
+
+
+@pytest.mark.parametrize("ending", ["_exit(0)", "SystemExit", "SIGTERM"])
+def test_a_sweep_that_is_cut_short_is_no_sweep(ending, monkeypatch):
+    monkeypatch.setattr("armed_conformance.crash_points.lives", lambda *each: islice(lives(*each), 3))
+    assert any("3 points, 31 wanted" in failure for failure in sweep_child("empty", ending, Sample(10)).failures)
 
 
 def test_a_name_that_is_left_in_dev_shm_is_found(monkeypatch):
