@@ -20,7 +20,7 @@ from armed_conformance.histories import (
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, build, profile_of, version_of
 from armed_conformance.postgres.memory import CannotLook, Server
-from armed_conformance.protocol import ExitKind, Step
+from armed_conformance.protocol import Cannot, ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
 from armed_model.profiles import PROFILES, Decision
 from armed_model.system import System
@@ -113,6 +113,25 @@ def test_who_is_ended_because_of_a_crash_is_told_so_unless_it_is_a_walsender(bin
     monkeypatch.setattr("armed_conformance.adapters.postgres._last_words", lambda child: words)
     with pytest.raises(Mismatch, match=f"was ended in a recovery, and was told {words}"):
         play(beside_a_crash(step), Postgres(bindir), Coverage())
+
+
+def test_a_recovery_that_only_a_stuck_walsender_holds_up_lets_nobody_in(bindir):
+    def story(lockstep):
+        stuck, child = lockstep.start(), lockstep.start()
+        lockstep.step(stuck, Step.STREAM)
+        lockstep.step(stuck, Step.FREEZE)
+        lockstep.step(child, Step.SERVE)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.supervise()
+        with pytest.raises(Cannot, match="lets nobody in"):
+            lockstep.start()
+        lockstep.end(stuck, ExitKind.SIGKILL)
+        lockstep.supervise()
+        assert lockstep.start() is not None
+
+    coverage = Coverage()
+    assert play(History("a stuck walsender", 2, story), Postgres(bindir), coverage) is None
+    assert coverage.recoveries == 1
 
 
 def test_why_a_dead_end_child_says_no_counts(bindir):

@@ -133,8 +133,12 @@ class _Session:
         return self.pgconn is not None and self.slot == 0
 
     @property
+    def is_walsender(self) -> bool:
+        return self.wire is not None and self.pgproc != 0
+
+    @property
     def serves(self) -> bool:
-        return self.session is not None or (self.wire is not None and self.pgproc != 0)
+        return self.session is not None or self.is_walsender
 
     def close(self) -> None:
         if self.wire is not None:
@@ -227,8 +231,8 @@ class Postgres:
         if any(child.died and not child.reaped for child in self._children.values()):
             self.supervise()
         living = [child for child in self._children.values() if not child.reaped]
-        if self._recovering and all(child.is_dead_end for child in living):
-            raise Cannot("start: the server lets nobody in until its dead-end children have left")
+        if self._recovering and all(child.is_dead_end or child.is_walsender for child in living):
+            raise Cannot("start: the server lets nobody in until its dead-end children and walsenders have left")
         before, forked = self._memory.flags(), len(self._log.forked)
         failing = Circumstance.FORK_FAILS in self._arranged
         if failing:
@@ -588,7 +592,7 @@ class Postgres:
                 _check(_answers(child), f"child {number} lives, and its session does not answer")
             elif self._deaths_of(number) is Decided.BOOK_KEEPING and not child.was_asked:
                 said = _last_words(child)
-                why = None if child.wire is not None else _CRASH_SHUTDOWN  # walsenders end without a word
+                why = None if child.is_walsender else _CRASH_SHUTDOWN  # walsenders end without a word
                 _check(said == why, f"session {number} was ended in a recovery, and was told {said}")
                 child.was_asked = True
 
