@@ -21,8 +21,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from armed_conformance.histories import profile_of
-from armed_conformance.lockstep import CHILDREN, REAPING, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
+from armed_conformance.lockstep import (
+    CHILDREN,
+    REAPING,
+    Coverage,
+    DoesNotReturn,
+    Lockstep,
+    Mismatch,
+    Order,
+    profile_of,
+)
 from armed_conformance.protocol import (
     Cannot,
     Circumstance,
@@ -190,7 +198,8 @@ class _TheModel:
                 reap(child)
         if not left:
             stopped = Circumstance.STARTUP_FAILS in here._arranged
-            self.seen = replace(self.seen, generation=self.seen.generation + (not stopped), stopped=stopped)
+            generation = self.seen.generation + (not stopped)
+            self.seen = replace(self.seen, children={}, generation=generation, stopped=stopped)
 
     def stop_supervisor(self) -> None: ...
 

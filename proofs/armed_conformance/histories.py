@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from armed_conformance.lockstep import Cell, Coverage, Lockstep
+from armed_conformance.lockstep import Cell, Coverage, Lockstep, profile_of
 from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, Possible, Step
 from armed_model.explore import reachable
 from armed_model.interpret import Instance, Size
@@ -114,12 +114,6 @@ def cells_wanted(implementation: Implementation) -> set[Cell]:
     """Return every cell that must be seen with this implementation: all that need nothing that it cannot do."""
     wanted = cells(profile_of(implementation)).items()
     return {cell for cell, needs in wanted if not needs & implementation.cannot}
-
-
-def profile_of(implementation: Implementation) -> Profile:
-    """Return the profile that an implementation is held to."""
-    found: Profile = getattr(implementation, "profile", REFERENCE)
-    return found
 
 
 _A_CRASH: frozenset[Possible] = frozenset({ExitKind.SIGKILL})
@@ -401,7 +395,7 @@ def _shutdown_of(way: tuple[Step, ...], *, dead: bool = False) -> Callable[[Lock
     def play(lockstep: Lockstep) -> None:
         child, other = _start(lockstep), _start(lockstep)
         _walk(lockstep, child, way)
-        _walk(lockstep, other, (S, A, T, T))
+        _walk_as_far_as_possible(lockstep, other, (S, A, T, T))
         if dead:
             lockstep.end(child, ExitKind.RAW_EXIT_0)
         lockstep.stop()

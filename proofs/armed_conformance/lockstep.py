@@ -10,9 +10,11 @@ rows of the lifecycle besides; of a server several are seen at once, and there i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 from armed_conformance import calls
@@ -59,7 +61,7 @@ from armed_model.system import kind as kind_of
 from armed_model.terms import Term
 
 CHILDREN = 4
-"""How many children the model has room for at once; as many as the largest instance has slots."""
+"""How many children can have a slot at once: a history has so many slots at most."""
 
 MOST_HELD = 4
 """How many entries of the harness's resource a child holds at most."""
@@ -129,12 +131,23 @@ class Coverage:
     """The highest generation that any history has reached."""
     cells: Counter[Cell] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
+    obeyed: Counter[str] = field(default_factory=Counter)
+    """What was done of a history that was written down, by the name of the order."""
+    not_done: Counter[str] = field(default_factory=Counter)
+    """What was ordered and not done, in such a history or a random one, by the reason."""
 
-    def add(self, cell: Cell) -> None:
-        """Count a death that was ordered, and that the supervisor has dealt with."""
-        self.cells[cell] += 1
+    def add(self, cell: Cell, decided: Decided) -> None:
+        """Count a death that was ordered, and that the supervisor has dealt with; its cell only if it has decided."""
+        if decided is not Decided.BOOK_KEEPING:
+            self.cells[cell] += 1
         self.deaths[cell.exit_kind] += 1
         self.armed_deaths += cell.engaged
+
+
+def profile_of(implementation: Implementation) -> Profile:
+    """Return the profile that an implementation is held to."""
+    found: Profile = getattr(implementation, "profile", REFERENCE)
+    return found
 
 
 @dataclass
@@ -161,7 +174,7 @@ class Lockstep:
         if not 1 <= slots <= CHILDREN:
             raise ValueError(f"a history has 1 to {CHILDREN} slots, not {slots}")
         self.implementation, self.slots, self._asked_for = implementation, slots, slots
-        self.profile: Profile = getattr(implementation, "profile", REFERENCE)
+        self.profile = profile_of(implementation)
         self.coverage = coverage if coverage is not None else Coverage()
         self.coverage.histories += 1
         self.story: list[str] = []
@@ -172,6 +185,7 @@ class Lockstep:
         self._generation = 1
         self._arranged: set[Circumstance] = set()
         self._may_lose_patience = False
+        self._dead_before: set[int] = set()  # when the shutdown was asked for
         self.stopped = False
         self._not_ours = calls.children()
         self._tell(f"a supervisor with {slots} slot{'s' * (slots > 1)}")
@@ -183,12 +197,14 @@ class Lockstep:
             raise
 
     def _open(self) -> None:
-        room = CHILDREN
         try:
             has = self._ask("open", lambda: self.implementation.open(self._asked_for))
         except Refused as refused:
             self._differ("open cannot be refused", f"it was: {refused}")
-        if has is not None and has != self.slots:
+        room = self.slots + 1  # for one whose start must be refused, as there is no slot for it
+        if has is not None:
+            if not isinstance(has, int) or has < self.slots:
+                self._differ(f"open returns how many slots it has, {self.slots} or more", f"it returned {has!r}")
             self._tell(f"    it has {has}")
             self.slots, room = has, has + BESIDES
         self._instance = _instance(self.profile, self.slots, room)
@@ -221,6 +237,13 @@ class Lockstep:
         """The living children that respond."""
         return [child for child in self.children if not self._actors[child].frozen]
 
+    def _actor(self, child: int) -> _Actor:
+        if child not in self._actors:
+            self._differ(
+                f"child {child} is still there: only patience_ends has a recovery kill who is stuck", "it was reaped"
+            )
+        return self._actors[child]
+
     def phase(self, child: int) -> Phase:
         """Where the child is in its life, says the model."""
         found: Phase = self._read(phase, self._actors[child])
@@ -240,18 +263,23 @@ class Lockstep:
             raise Cannot("start: the model has no room for another child")
         self.orders.append(("start",))
         self._tell("start a child")
+        refusal = child = None
         try:
-            child: int | str = self._ask("start", self.implementation.start, may_be_impossible=True)
+            child = self._ask("start", self.implementation.start, may_be_impossible=True)
         except Refused as refused:
-            child = str(refused)
+            refusal = str(refused)
         except Cannot:
             self._deal_with_what_came_first()
             self._compare({Who.SUPERVISOR})
             raise
         self._deal_with_what_came_first()
-        if isinstance(child, str):
-            self._refused_to_start(child)
+        if refusal is not None:
+            self._refused_to_start(refusal)
             return None
+        if not isinstance(child, int):
+            self._differ("start returns a child's number", f"it returned {child!r}")
+        if self.stopped:
+            self._differ("a supervisor that has stopped starts nobody", f"child {child} was started")
         if Circumstance.FORK_FAILS in self._arranged:
             self._differ("the fork fails, and that is told", f"child {child} was started")
         seen = self._look()
@@ -311,12 +339,14 @@ class Lockstep:
 
     def _deal_with_what_came_first(self) -> None:
         """Account for what an implementation has dealt with before it did what it was told."""
-        if len(self._look().deaths) > len(self._dealt_with):
-            self._deal_with_deaths()
-        if (number := self._look().generation) != self._generation and not self._look().stopped:
-            self._tell(f"    a new generation: {number}")
-            self._expect_generation(number)
-        self._account_for_auxiliaries(self._look())
+        self._deal_with_deaths()
+        seen = self._look()
+        if seen.stopped and Circumstance.STARTUP_FAILS in self._arranged and self._can("only_dead_ends_left"):
+            self._expect_no_generation(seen)
+        elif seen.generation != self._generation and not seen.stopped:
+            self._tell(f"    a new generation: {seen.generation}")
+            self._expect_generation(seen.generation)
+        self._account_for_auxiliaries(seen)
 
     def _before_serving(self) -> list[str]:
         """The start-up steps that a child has behind it when it can be told something: in them it is told nothing."""
@@ -332,7 +362,7 @@ class Lockstep:
         Raises Cannot if it would take what the implementation cannot do.
         """
         self.orders.append(("step", self._number(child), step.value))
-        actor = self._actors[child]
+        actor = self._actor(child)
         step = self._possible(actor, step)
         self._needs(step)
         if step in _GIVE_FAILURES and len(actor.held) == 1 and self.phase(child) is Phase.LEAVING:
@@ -386,7 +416,7 @@ class Lockstep:
         Raises Cannot if it would take what the implementation cannot do.
         """
         self.orders.append(("end", self._number(child), kind.name))
-        actor = self._actors[child]
+        actor = self._actor(child)
         if actor.frozen:
             kind = ExitKind.SIGKILL
         elif self.phase(child) is Phase.LEAVING and kind.exit.orderly:
@@ -445,14 +475,13 @@ class Lockstep:
         self._tell("an orderly shutdown is asked for")
         self._do("ask_orderly")
         self._may_lose_patience = self._somebody_is_stuck() or ExitKind.SIGTERM in self.implementation.cannot
+        self._dead_before = {child for child in self._actors if self.phase(child) is Phase.EXITED}
         self._agree("stop_supervisor", self.implementation.stop_supervisor)
         self._deal_with_deaths()
         if not self._can("stop"):
             self._differ("a stopped supervisor has no child left", self._why_not("stop"))
         self._do("stop")
-        self.stopped = True
-        if not self._look().stopped:
-            self._differ("the supervisor has stopped", "it has not")
+        self._expect_stopped("", self._look())
 
     def close(self) -> None:
         """Close the implementation; no process that has begun since it was opened may be left."""
@@ -508,10 +537,8 @@ class Lockstep:
             self._differ("observe cannot be refused", f"it was: {refused}")
         if not isinstance(seen, Observation):
             self._differ("observe returns an Observation", f"it returned {seen!r}")
-        odd: list[object] = [state for state in seen.flags.values() if not isinstance(state, SlotState)]
-        odd += [death for death in seen.deaths if not (isinstance(death, Death) and isinstance(death.decided, Decided))]
-        if odd:
-            self._differ("a flag is a SlotState, a death is a Death with a Decided", f"there is {odd[0]!r}")
+        if found := _not_as_declared(seen):
+            self._differ("an Observation holds what its fields are declared to hold", found)
         if tuple(seen.deaths[: len(self._dealt_with)]) != self._dealt_with:
             self._differ(f"these deaths were seen before: {self._dealt_with}", f"now it says {tuple(seen.deaths)}")
         return seen
@@ -554,12 +581,15 @@ class Lockstep:
             )
         self._do(reaping, actor.model)
         if actor.died_in is not None:
-            self.coverage.add(actor.died_in)
+            self.coverage.add(actor.died_in, death.decided)
         del self._actors[death.child]
 
     def _lose_patience(self) -> None:
-        """Let the orderly shutdown, if there is one, have taken too long: where somebody does not leave when asked."""
-        if self._may_lose_patience and self._can("ask_immediate"):
+        """Let the orderly shutdown, if there is one, have taken too long: where somebody does not leave when asked.
+
+        Who was dead before has kept nobody waiting: that death is decided first.
+        """
+        if self._may_lose_patience and not self._dead_before & self._actors.keys() and self._can("ask_immediate"):
             self._do("ask_immediate")
 
     def _end_by_the_supervisor(self, death: Death, actor: _Actor) -> None:
@@ -602,14 +632,20 @@ class Lockstep:
         self.coverage.generations = max(self.coverage.generations, number)
 
     def _expect_no_generation(self, seen: Observation) -> None:
-        """Let the model's supervisor fail to begin a generation; it must have stopped, and say no other number."""
+        """Let the model's supervisor fail to begin a generation; it must have stopped."""
         for action in ("only_dead_ends_left", "all_gone", "reset", "startup_fails"):
             self._do(action)
+        self._expect_stopped("no generation can be made: ", seen)
+
+    def _expect_stopped(self, why: str, seen: Observation) -> None:
+        """Compare what is seen of a supervisor that has stopped: it says no other generation, and shows no child."""
+        self.stopped = True
         if not seen.stopped:
-            self._differ("no generation can be made: the supervisor has stopped", "it has not")
+            self._differ(f"{why}the supervisor has stopped", "it has not")
         if seen.generation != self._generation:
             self._differ(f"the last generation was {self._generation}", f"it says {seen.generation}")
-        self.stopped = True
+        if seen.children:
+            self._differ("a stopped supervisor has no child left", f"child {min(seen.children)} is still there")
 
     # Steps of the harness and actions of the model -------------------------------------------------------------------
 
@@ -688,6 +724,8 @@ class Lockstep:
 
     def _compare(self, by: set[Who]) -> None:
         """Compare every flag, every child's slot and what is held; and hold each flag's change to the lifecycle."""
+        if self.stopped:
+            return  # what there is to see then was compared as it stopped
         seen = self._look()
         if seen.stopped:
             self._differ("the supervisor has not stopped: nobody asked it to", "it says that it has")
@@ -714,6 +752,8 @@ class Lockstep:
             held = sorted(seen.resource.get(child, ()))
             if bool(held) != self._read(holds, actor):
                 self._differ(f"child {child} holds {'nothing' if held else 'something'}", f"it holds {held}")
+            if held != (entries := sorted(actor.held + actor.kept)):
+                self._differ(f"child {child} holds {entries}", f"it holds {held}")
         if extra := set(seen.children) - set(self._actors):
             self._differ("a reaped child is gone", f"child {min(extra)} is still there")
 
@@ -752,7 +792,7 @@ class Lockstep:
         return self._instance.read(self._state, variable, actor.model)
 
     def _can(self, action: str, *arguments: int) -> bool:
-        return self._instance.enabled(self._state, action, *arguments)
+        return action in self._instance.actions and self._instance.enabled(self._state, action, *arguments)
 
     def _do(self, action: str, *arguments: int) -> None:
         if not self._can(action, *arguments):
@@ -769,6 +809,8 @@ class Lockstep:
         return (*self._state[:at], tuple(values), *self._state[at + 1 :])
 
     def _why_not(self, action: str, *arguments: int) -> str:
+        if action not in self._instance.actions:
+            return f"there is no such action in the profile {self.profile.name}"
         return self._instance.why_not(self._state, action, *arguments)
 
     def _free_number(self) -> int | None:
@@ -842,12 +884,33 @@ _NEEDS_AN_OPEN_BLOCK = frozenset(
         Step.LEAVE,
     }
 )
-_INSTANCES: dict[tuple[str, int, int], Instance] = {}
+_KINDS = {
+    "flags": Mapping,
+    "children": Mapping,
+    "auxiliary": Set,
+    "deaths": Sequence,
+    "generation": int,
+    "resource": Mapping,
+}
 
 
+def _not_as_declared(seen: Observation) -> str:
+    """Say what in an observation is not of the kind that the protocol declares; "" if all is."""
+    for name, kind in _KINDS.items():
+        if not isinstance(value := getattr(seen, name), kind):
+            return f"{name} is {value!r}"
+    odd: list[object] = [state for state in seen.flags.values() if not isinstance(state, SlotState)]
+    odd += [death for death in seen.deaths if not (isinstance(death, Death) and isinstance(death.decided, Decided))]
+    odd += [held for held in seen.resource.values() if not isinstance(held, Set)]
+    if not odd:
+        held = (entry for entries in seen.resource.values() for entry in entries)
+        dead = (death.child for death in seen.deaths)
+        numbers = chain(seen.children, seen.children.values(), seen.auxiliary, seen.resource, held, dead)
+        odd = [number for number in numbers if not isinstance(number, int)]
+    return f"there is {odd[0]!r}" if odd else ""
+
+
+@cache
 def _instance(profile: Profile, slots: int, room: int) -> Instance:
     """Compile the model once for each number of slots: compiling takes longer than a history."""
-    key = (profile.name, slots, room)
-    if key not in _INSTANCES:
-        _INSTANCES[key] = Instance(System(profile, "+stray"), Size(slots, room))
-    return _INSTANCES[key]
+    return Instance(System(profile, "+stray"), Size(slots, room))

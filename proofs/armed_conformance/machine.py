@@ -6,7 +6,8 @@ somebody. (Rules with preconditions starve: a machine may be left with none that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
 import hypothesis
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from armed_conformance.histories import OF_AUXILIARIES, profile_of
-from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch
-from armed_conformance.protocol import Cannot, ExitKind, Implementation, Step
+from armed_conformance.histories import OF_AUXILIARIES
+from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch, profile_of
+from armed_conformance.protocol import Cannot, ExitKind, Implementation, NotHere, Step
 from armed_model.profiles import Kind
 
 STEPS = 30
@@ -29,10 +30,10 @@ _LIFE = (Step.SERVE, Step.ARM, Step.TAKE, Step.TAKE, Step.GIVE, Step.GIVE, Step.
 
 
 class _Ended(BaseException):
-    """Ends the run at once with a difference that is not to be shrunk: Hypothesis passes on what is no Exception."""
+    """Ends the run at once with what is not to be shrunk any further: Hypothesis passes on what is no Exception."""
 
-    def __init__(self, mismatch: DoesNotReturn) -> None:
-        self.mismatch = mismatch
+    def __init__(self, by: Mismatch | NotHere) -> None:
+        self.by = by
 
 
 def machine_for(
@@ -52,6 +53,19 @@ def machine_for(
     possible = [kind for kind in ExitKind if kind not in cannot]
     halves = [kind for kind in possible if kind.exit.orderly], [kind for kind in possible if not kind.exit.orderly]
     kinds = st.one_of([st.sampled_from(half) for half in halves if half])  # half of all deaths are raw
+    found: list[Mismatch] = []
+
+    @contextmanager
+    def ending_what_is_not_to_be_shrunk() -> Iterator[None]:
+        try:
+            yield
+        except DoesNotReturn as mismatch:  # each further try would take as long
+            raise _Ended(mismatch) from None
+        except Mismatch as mismatch:
+            found.append(mismatch)
+            raise
+        except NotHere as missing:  # what was found before is not to be lost by that
+            raise _Ended(found[-1] if found else missing) from None
 
     class LockstepMachine(RuleBasedStateMachine):
         lockstep: Lockstep | None = None
@@ -60,10 +74,8 @@ def machine_for(
 
         @initialize(slots=st.integers(1, CHILDREN))
         def open(self, slots: int) -> None:
-            try:
+            with ending_what_is_not_to_be_shrunk():
                 self.lockstep = Lockstep(make(), slots, coverage)
-            except DoesNotReturn as mismatch:
-                raise _Ended(mismatch) from None
 
         @rule()
         def start(self) -> None:
@@ -117,12 +129,10 @@ def machine_for(
         def _try(self, act: Callable[[Lockstep], object]) -> None:
             assert self.lockstep is not None
             try:
-                act(self.lockstep)
-            except Cannot:
-                pass  # nothing was ordered
-            except DoesNotReturn as mismatch:  # each further try would take as long
-                self.failed = True
-                raise _Ended(mismatch) from None
+                with ending_what_is_not_to_be_shrunk():
+                    act(self.lockstep)
+            except Cannot as reason:
+                coverage.not_done[str(reason)] += 1
             except BaseException:
                 self.failed = True
                 raise
@@ -146,9 +156,11 @@ def _end_somebody(lockstep: Lockstep, who: int, kind: ExitKind) -> None:
 
 
 def _unsteady(flaky: BaseException) -> BaseException:
-    """Return the difference in what Hypothesis says of histories that do not go the same way each time."""
+    """Return the difference in what Hypothesis says of histories that go another way each time, or were ended."""
     found: list[BaseException] = [flaky]
     for each in found:
+        if isinstance(each, _Ended):
+            return each.by
         if isinstance(each, Mismatch):
             story, slots, orders = str(each), each.slots, each.orders
             mismatch = Mismatch(f"{story}\n  (not each time: this history was not shrunk)")
@@ -200,7 +212,7 @@ def run_histories(
                 ),
             )
         except _Ended as ended:
-            raise ended.mismatch from None
+            raise ended.by from None
         except hypothesis.errors.Flaky as flaky:
             raise _unsteady(flaky) from None
         finally:

@@ -155,6 +155,8 @@ class Implementation(Protocol):
 
     Every call returns within a limit of its own, or raises. What it raises, other than Refused and Cannot where that is
     said, is reported as a difference, and so is a call that takes longer than `calls.LIMIT`; but NotHere ends the run.
+    The supervisor acts only inside `start`, `supervise` and `stop_supervisor`: one that reaps at once, by itself, is
+    taken for wrong. To make an implementation begins nothing, neither a process nor anything else: `open` does.
     SIGALRM belongs to the harness.
     """
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 from armed_conformance.histories import History, play
 from armed_conformance.lockstep import CHILDREN, Coverage, DoesNotReturn, Lockstep, Mismatch, Order
-from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, Step
+from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Implementation, NotHere, Step
 
 FORMAT: Final = "armed history 1"
 
@@ -53,13 +52,18 @@ def shrink(make: Callable[[], Implementation], mismatch: Mismatch) -> Mismatch:
 
 
 def _if_still(make: Callable[[], Implementation], smallest: Mismatch, fewer: list[Order]) -> Mismatch:
-    """Return how they disagree with fewer orders; if they do not, how they did. Raises DoesNotReturn."""
+    """Return how they disagree with fewer orders; if they do not, how they did. Raises DoesNotReturn.
+
+    What is not here any more is not seen to disagree: the difference that was found is what counts.
+    """
     try:
         play(History("shrunk", smallest.slots, partial(follow, orders=fewer)), make(), Coverage())
     except DoesNotReturn:
         raise
     except Mismatch as found:
         return found
+    except NotHere:
+        pass
     return smallest
 
 
@@ -129,19 +133,24 @@ def _check(where: str, order: Any) -> Order:
 
 
 def follow(lockstep: Lockstep, orders: list[Order]) -> None:
-    """Do what was ordered. What is ordered of a child that is not there is left out; so is what cannot be ordered.
+    """Do what was ordered. What cannot be ordered is left out, and counted; so is what is of a child not there.
 
     On another implementation than the one that differed, or on one that was mended, a history may go another way.
     """
+    seen = lockstep.coverage
     for order in orders:
-        with suppress(Cannot):
-            obey(lockstep, order)
         if lockstep.stopped:
-            return
+            seen.not_done["the supervisor has stopped"] += 1
+            continue
+        try:
+            obey(lockstep, order)
+            seen.obeyed[order[0]] += 1
+        except Cannot as reason:
+            seen.not_done[str(reason)] += 1
 
 
 def obey(lockstep: Lockstep, order: Order) -> None:
-    """Do what is ordered, unless of a child that is not there. Raises Cannot, and Mismatch where something differs."""
+    """Do what is ordered. Raises Cannot, also of a child that is not there, and Mismatch where something differs."""
     match order:
         case ("start" | "supervise" | "stop" as name,):
             getattr(lockstep, name)()
@@ -153,3 +162,5 @@ def obey(lockstep: Lockstep, order: Order) -> None:
             lockstep.end_auxiliary(which, ExitKind[kind])
         case ("end", int(number), str(kind)) if (child := lockstep.child(number)) is not None:
             lockstep.end(child, ExitKind[kind])
+        case (_, number, _):
+            raise Cannot(f"child {number} is not there")

@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from armed_conformance import calls
 from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
-from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, profile_of, stories
-from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch
+from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, stories
+from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch, profile_of
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
 from armed_conformance.replay import shrink
+from armed_model.profiles import Profile
 
 ADAPTERS: dict[str, Callable[[], Implementation]] = {"armed:fork": ArmedFork, "armed:spawn": ArmedSpawn}
 """The implementations that come with the kit, by the name that the command line takes."""
@@ -46,13 +48,24 @@ class Untaken:
         return f"the model's {self.action}"
 
 
+@dataclass(frozen=True, order=True)
+class Undeclared:
+    """A directed history that was cut short by what the target has not declared that it cannot do."""
+
+    history: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the end of {self.history!r}: it is not declared that the implementation cannot {self.reason}"
+
+
 @dataclass
 class Report:
     """What a run has seen. It passes only if nothing differed and all that the target can reach was seen.
 
-    `missing`: cells never seen, and actions of the model that no directed history has taken; `cannot`: what the target
-    says it cannot do; `left_out` and `cut_short`: the cells and the directed histories that were not looked at for that
-    reason.
+    `missing`: cells never seen, actions of the model that no directed history has taken, and ends of directed histories
+    that the target has not said it cannot reach; `cannot`: what it says it cannot do; `left_out` and `cut_short`: the
+    cells and the directed histories that were not looked at for that reason.
     """
 
     target: str
@@ -60,7 +73,7 @@ class Report:
     coverage: Coverage = field(default_factory=Coverage)
     directed: int = 0
     wanted: int = 0
-    missing: list[Cell | Untaken] = field(default_factory=list)
+    missing: list[Cell | Untaken | Undeclared] = field(default_factory=list)
     cannot: list[str] = field(default_factory=list)
     left_out: list[Cell] = field(default_factory=list)
     cut_short: list[str] = field(default_factory=list)
@@ -104,9 +117,11 @@ class Report:
             "cells_missing": cells_missing,
             "cells": self.cells(),
             "actions_missing": [each.action for each in self.missing if isinstance(each, Untaken)],
+            "undeclared": [str(each) for each in self.missing if isinstance(each, Undeclared)],
             "cannot": self.cannot,
             "cells_left_out": [str(cell) for cell in self.left_out],
             "directed_cut_short": self.cut_short,
+            "not_done": dict(sorted(seen.not_done.items())),
             "mismatch": self.mismatch,
             "seconds": round(self.seconds, 2),
         }
@@ -114,22 +129,30 @@ class Report:
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of one history that was played again. `cannot`: where it was cut short, what the target cannot do."""
+    """What came of one history that was played again. `left_out`: how many orders could not be obeyed, by reason."""
 
     target: str
     history: str
     steps: int
-    cannot: str | None
+    obeyed: dict[str, int]
+    left_out: dict[str, int]
     mismatch: str | None
 
     @property
+    def cannot(self) -> str | None:
+        """What the target cannot do, where an order was left out."""
+        done, left = sum(self.obeyed.values()), sum(self.left_out.values())
+        return f"do {left} of {done + left} orders ({', '.join(self.left_out)})" if left else None
+
+    @property
     def passed(self) -> bool:
-        """Whether implementation and model went the same way."""
-        return self.mismatch is None and self.steps > 0
+        """Whether implementation and model went the same way, as far as more than start and stop could be ordered."""
+        is_empty = bool(self.left_out) and self.obeyed.keys() <= {"start", "stop"}
+        return self.mismatch is None and self.steps > 0 and not is_empty
 
     def as_json(self) -> dict[str, Any]:
         """Return the result in the published format."""
-        return {**asdict(self), "passed": self.passed}
+        return {**asdict(self), "cannot": self.cannot, "passed": self.passed}
 
 
 def find(target: str) -> Callable[[], Implementation]:
@@ -170,17 +193,26 @@ def _postgres(target: str) -> Callable[[], Implementation]:
 
 def _check(target: str, made: Callable[[], Any]) -> None:
     """Raise UnknownTarget where what is made lacks what the protocol demands of it."""
+    before = calls.children()
     try:
-        implementation = made()
-        cannot = implementation.cannot
+        with calls.time_limit(calls.LIMIT):
+            implementation = made()
+            cannot = implementation.cannot
     except Exception as error:
         raise _unknown(target, f"making one without arguments: {type(error).__name__}: {error}") from error
-    calls = _CALLS if isinstance(cannot, Iterable) and set(Circumstance) <= set(cannot) else (*_CALLS, "arrange")
-    if missing := [call for call in calls if not callable(getattr(implementation, call, None))]:
+    except calls.TookTooLong:
+        raise _unknown(target, f"making one without arguments does not return within {calls.LIMIT:g} s") from None
+    if begun := calls.children() - before:
+        calls.end_children(begun)
+        raise _unknown(target, "making one without arguments begins a process: that is for `open`")
+    needed = _CALLS if isinstance(cannot, Iterable) and set(Circumstance) <= set(cannot) else (*_CALLS, "arrange")
+    if missing := [call for call in needed if not callable(getattr(implementation, call, None))]:
         raise _unknown(target, f"it has no {', '.join(missing)}")
     members = list(cannot) if isinstance(cannot, Iterable) else [cannot]
     if wrong := [each for each in members if not isinstance(each, Step | ExitKind | Circumstance)]:
         raise _unknown(target, f"its `cannot` has {wrong[0]!r}, which is no Step, ExitKind or Circumstance")
+    if not isinstance(profile := profile_of(implementation), Profile):
+        raise _unknown(target, f"its `profile` is {profile!r}, which is no Profile")
     if not isinstance(cannot, frozenset | set):
         raise _unknown(target, "its `cannot` is no set")
     if set(ExitKind) <= cannot:
@@ -191,12 +223,12 @@ def replay(target: str, history: History) -> Replay:
     """Play one history again. Raises UnknownTarget."""
     make = find(target)
     coverage = Coverage()
-    cannot = mismatch = None
+    mismatch = None
     try:
-        cannot = play(history, make(), coverage)
+        play(history, make(), coverage)
     except Mismatch as difference:
         mismatch = str(difference)
-    return Replay(target, history.name, coverage.steps, cannot, mismatch)
+    return Replay(target, history.name, coverage.steps, dict(coverage.obeyed), dict(coverage.not_done), mismatch)
 
 
 def _unknown(target: str, why: str) -> UnknownTarget:
@@ -231,14 +263,17 @@ def conform(
     directed = [*stories(profile), *deaths(profile)]
     name = ""
     taken: set[str] = set()
+    undeclared: list[Undeclared] = []
     try:
         for number, history in enumerate(directed):
             name = f"directed history: {history.name}\n"
             progress("directed histories", number, len(directed))
-            if play(history, make(), report.coverage) is None:
+            reason = play(history, make(), report.coverage)
+            if reason is None:
                 report.directed += 1
             else:
                 report.cut_short.append(history.name)
+                undeclared += [Undeclared(history.name, reason)] if reason not in report.cannot else []
             taken = set(report.coverage.actions)
         name = ""
         before = report.coverage.histories
@@ -255,5 +290,6 @@ def conform(
         report.mismatch, report.failing = f"{name}{mismatch}", mismatch
     report.missing = [*sorted(wanted - set(report.coverage.cells))]
     report.missing += [Untaken(action) for action in sorted(actions_wanted(implementation) - taken)]
+    report.missing += undeclared
     report.seconds = time.perf_counter() - began
     return report

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import pytest
 
-from armed_conformance.histories import History, cells, deaths, play, profile_of, stories
-from armed_conformance.lockstep import Cell, Coverage
+from armed_conformance.histories import History, cells, deaths, play, stories
+from armed_conformance.lockstep import Cell, Coverage, profile_of
 from armed_conformance.machine import run_histories
 from armed_conformance.protocol import Implementation
 from armed_model.profiles import Profile

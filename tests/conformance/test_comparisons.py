@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from armed import Mode
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import History, play
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
@@ -107,6 +108,17 @@ def test_a_refused_take_that_leaves_something_held():
 def test_what_somebody_holds_vanishes_while_another_acts():
     vanishes = lying(resource=lambda it, seen: seen.resource if len(seen.children) < 2 else {})
     assert difference(vanishes, two_children) == "child 1 holds something"
+
+
+def test_what_somebody_holds_becomes_less_while_another_acts():
+    def one_is_lost(it, seen):
+        return {c: frozenset(sorted(held)[: 3 - len(seen.children)]) for c, held in seen.resource.items()}
+
+    def story(lockstep):
+        walk(lockstep, lockstep.start(), S, A, T, T)
+        walk(lockstep, lockstep.start(), S)
+
+    assert difference(lying(resource=one_is_lost), story) == "child 1 holds [0, 1]"
 
 
 # --- Children, slots and flags ---------------------------------------------------------------------------------------
@@ -230,6 +242,27 @@ def test_a_start_that_is_not_refused_though_no_slot_is_free():
     assert difference(Obliges(), story, slots=1) == "no child can be started now"
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3, 4])
+def test_a_start_is_refused_whenever_no_slot_is_free(slots):
+    coverage = Coverage()
+
+    def story(lockstep):
+        for _ in range(slots + 1):
+            lockstep.start()
+
+    play(History("a test", slots, story), ArmedFork(), coverage)
+    assert coverage.refusals == 1
+
+
+def test_a_child_that_is_called_by_a_word_is_not_taken_for_a_refusal():
+    class Names(ArmedFork):
+        def start(self):
+            super().start()
+            return "the first"
+
+    assert difference(Names(), lambda lockstep: lockstep.start()) == "start returns a child's number"
+
+
 def test_a_fork_that_should_fail_and_does_not():
     class DoesNotFail(ArmedFork):
         def arrange(self, circumstance):
@@ -240,6 +273,25 @@ def test_a_fork_that_should_fail_and_does_not():
         lockstep.start()
 
     assert difference(DoesNotFail(), story) == "the fork fails, and that is told"
+
+
+def test_a_stuck_child_that_is_killed_at_once():
+    class Kills(ArmedFork):
+        def supervise(self):
+            self.arrange(Circumstance.PATIENCE_ENDS)
+            super().supervise()
+
+    def story(lockstep):
+        stuck_in_recovery(lockstep)
+        lockstep.end(1, ExitKind.SIGKILL)
+
+    def another(lockstep):
+        stuck_in_recovery(lockstep)
+        lockstep.step(1, A)
+
+    for each in (story, another):
+        said = difference(Kills(), each)
+        assert said == "child 1 is still there: only patience_ends has a recovery kill who is stuck"
 
 
 # --- Deaths and decisions --------------------------------------------------------------------------------------------
@@ -309,12 +361,72 @@ def test_a_shutdown_that_does_not_tell_of_a_death():
     assert difference(silent, lambda lockstep: lockstep.start()) == "a stopped supervisor has no child left"
 
 
+def test_a_shutdown_that_still_shows_a_child():
+    shows = lying(children=lambda it, seen: {1: 1} if seen.stopped else seen.children)
+    assert difference(shows, lambda lockstep: lockstep.start()) == "a stopped supervisor has no child left"
+
+
+def hushing(who_is_hushed):
+    """Make `armed` that tells of these deaths in a shutdown, each (child, status, decided), as of book-keeping."""
+
+    def hush(it, seen):
+        if not seen.stopped:
+            it.told_before = len(seen.deaths)
+            return seen.deaths
+        late = [
+            replace(death, decided=Decided.BOOK_KEEPING) if who_is_hushed(death) else death
+            for death in seen.deaths[it.told_before :]
+        ]
+        late.sort(key=lambda death: death.child)
+        return (*seen.deaths[: it.told_before], *late)
+
+    return lying(deaths=hush)
+
+
+def dead_and_armed_beside_one_that_is_stuck(first):
+    def story(lockstep):
+        children = lockstep.start(), lockstep.start()
+        dead, stuck = children if first else reversed(children)
+        walk(lockstep, dead, S, A)
+        walk(lockstep, stuck, S, Step.FREEZE)
+        lockstep.end(dead, ExitKind.RAW_EXIT_0)
+        lockstep.stop()
+
+    return story
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["told first", "told after who was killed"])
+def test_a_crash_before_a_shutdown_that_is_hushed_up_because_another_child_is_stuck(first):
+    hushed = hushing(lambda death: True)
+    said = difference(hushed, dead_and_armed_beside_one_that_is_stuck(first))
+    child = 1 if first else 2
+    assert said.startswith((f"the decision about child {child} is: crash (", "child 1 lives, and nobody ended it"))
+
+
+def test_a_crash_before_a_shutdown_that_is_hushed_up_because_nobody_can_be_asked_to_leave():
+    hushed = hushing(lambda death: True)
+    hushed.cannot = frozenset({ExitKind.SIGTERM})
+
+    def story(lockstep):
+        child = lockstep.start()
+        walk(lockstep, child, S, A)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.stop()
+
+    assert difference(hushed, story).startswith("the decision about child 1 is: crash (")
+
+
 # --- Generations -----------------------------------------------------------------------------------------------------
 
 
 def test_a_recovery_that_comes_to_no_end():
     first = lying(generation=lambda it, seen: 1)
     assert difference(first, one_child(S, A)) == "nothing holds the recovery up: there is a new generation"
+
+
+def test_a_shutdown_that_makes_memory_anew():
+    anew = lying(generation=lambda it, seen: seen.generation + seen.stopped)
+    assert difference(anew, lambda lockstep: lockstep.start()) == "the last generation was 1"
 
 
 def test_a_generation_that_is_left_out():
@@ -333,6 +445,42 @@ def without_a_generation(lockstep):
     lockstep.arrange(Circumstance.STARTUP_FAILS)
     lockstep.end(child, ExitKind.RAW_EXIT_0)
     lockstep.supervise()
+
+
+class DealsBeforeItStarts(ArmedFork):
+    """Deals with deaths before it starts a child, as it may."""
+
+    def start(self):
+        if any(self._children[number].is_dead() for number in self._alive()):
+            self.supervise()
+        if self._supervisor.mode is Mode.STOPPED:
+            raise Refused("it has stopped")
+        return super().start()
+
+
+def test_a_generation_that_cannot_be_made_before_a_child_is_started_stops_the_supervisor():
+    def story(lockstep):
+        lockstep.end(lockstep.start(), ExitKind.SIGKILL)
+        lockstep.arrange(Circumstance.STARTUP_FAILS)
+        assert lockstep.start() is None
+        assert lockstep.stopped
+
+    play(History("a test", 1, story), DealsBeforeItStarts(), Coverage())
+
+
+def test_a_child_that_is_started_though_the_supervisor_has_stopped():
+    class StartsNevertheless(DealsBeforeItStarts):
+        def start(self):
+            with suppress(Refused):
+                return super().start()
+            return 2
+
+    def story(lockstep):
+        lockstep.end(lockstep.start(), ExitKind.SIGKILL)
+        lockstep.arrange(Circumstance.STARTUP_FAILS)
+        lockstep.start()
+
+    assert difference(StartsNevertheless(), story) == "a supervisor that has stopped starts nobody"
 
 
 def test_a_supervisor_that_does_not_stop_when_it_cannot_go_on():

@@ -1,11 +1,10 @@
 """Every order in every state that few orders reach: all of it is searched, and all of it is walked."""
 
-import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from tests.conformance import planted
 
 from armed_conformance import exhaustive, replay
 from armed_conformance.adapters.armed import ArmedFork
@@ -16,10 +15,7 @@ from armed_conformance.protocol import Cannot, Circumstance, ExitKind, Step
 from armed_conformance.run import UnknownTarget
 from armed_model.profiles import V18
 
-_spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
-planted = importlib.util.module_from_spec(_spec)
-sys.modules["planted"] = planted
-_spec.loader.exec_module(planted)
+sys.modules["planted"] = planted  # so that a target can be named in it
 
 HERE = sys.modules[__name__]
 sys.modules["test_exhaustive"] = HERE  # so that a target can be named in it

@@ -5,6 +5,8 @@ import random
 import signal
 import threading
 from dataclasses import replace
+from itertools import islice
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -13,12 +15,13 @@ from tests.conformance.planted import planted
 
 from armed import Decision, SlotsExhausted, Supervisor, supervisor
 from armed.slots import SlotTable
-from armed_conformance import crash_targets
+from armed_conformance import calls, crash_targets
 from armed_conformance.crash_points import (
     EVERY,
     Sample,
     Trip,
     codes_of,
+    lives,
     sample_of_this_commit,
     sweep_child,
     sweep_supervisor,
@@ -67,6 +70,16 @@ def test_a_supervisor_killed_anywhere_leaves_nothing(start_method, every):
     assert sweep.points > 0.8 * sweep.boundaries / every
 
 
+def test_a_sweep_that_is_interrupted_leaves_no_supervisor(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("armed_conformance.crash_points.select", SimpleNamespace(select=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sweep_supervisor("fork", Sample(6000, 5999))
+    assert not calls.children()
+
+
 def test_children_that_do_not_hold_the_lifeline_outlive_their_supervisor(monkeypatch):
     monkeypatch.setattr("armed_conformance.crash_points.ORPHANS_END_WITHIN", 0.2)
     monkeypatch.setattr("armed.exits.Lifeline.hold", lambda self: None)
@@ -79,6 +92,12 @@ def test_a_trace_that_sees_a_part_only_is_no_sweep(ending, monkeypatch):
     codes = frozenset([crash_targets.empty.__code__])
     monkeypatch.setattr("armed_conformance.crash_points.child_codes", lambda ending="": codes)
     assert any("boundaries" in failure for failure in sweep_child("empty", ending, Sample(3)).failures)
+
+
+@pytest.mark.parametrize("ending", ["_exit(0)", "SystemExit", "SIGTERM"])
+def test_a_sweep_that_is_cut_short_is_no_sweep(ending, monkeypatch):
+    monkeypatch.setattr("armed_conformance.crash_points.lives", lambda *each: islice(lives(*each), 3))
+    assert any("3 points, " in failure for failure in sweep_child("empty", ending, Sample(10)).failures)
 
 
 def test_a_name_that_is_left_in_dev_shm_is_found(monkeypatch):

@@ -99,6 +99,39 @@ def test_a_child_has_a_number_of_its_own():
         play(USED_AGAIN, OneNumber(), Coverage())
 
 
+def returning(call, made):
+    def returns(self, *arguments):
+        return made(self, getattr(ArmedFork, call)(self, *arguments))
+
+    return type("Returns", (ArmedFork,), {call: returns})()
+
+
+@pytest.mark.parametrize(
+    ("implementation", "told"),
+    [
+        (returning("open", lambda it, _: it), "it returned <"),
+        (returning("open", lambda it, _: it._slots - 1), "it returned 2"),
+        (returning("open", lambda it, _: True), "it returned True"),
+        (returning("start", lambda it, child: [child]), r"it returned \[1\]"),
+        (returning("start", lambda it, child: None), "it returned None"),
+        (showing(flags=lambda seen: None if seen.stopped else seen.flags), "flags is None"),
+        (showing(flags=lambda seen: list(seen.flags.values())), r"flags is \["),
+        (showing(children=lambda seen: {str(child): slot for child, slot in seen.children.items()}), "there is '1'"),
+        (showing(children=lambda seen: dict.fromkeys(seen.children, "one")), "there is 'one'"),
+        (showing(resource=lambda seen: {child: [*held] for child, held in seen.resource.items()}), r"there is \["),
+        (showing(resource=lambda seen: {child: frozenset("a") for child in seen.resource}), "there is 'a'"),
+        (showing(auxiliary=lambda seen: [*seen.children]), r"auxiliary is \["),
+        (showing(auxiliary=lambda seen: frozenset(seen.children)), "there is no such action in the profile"),
+        (showing(generation=lambda seen: str(seen.generation)), "generation is '1'"),
+        (showing(deaths=lambda seen: {death.child: death for death in seen.deaths}), "deaths is {"),
+        (showing(deaths=lambda seen: [replace(death, child=[1]) for death in seen.deaths]), r"there is \[1\]"),
+    ],
+)
+def test_what_is_not_of_the_right_kind_is_told_as_a_story(implementation, told):
+    with pytest.raises(Mismatch, match=told):
+        play(USED_AGAIN, implementation, Coverage())
+
+
 # --- What is raised --------------------------------------------------------------------------------------------------
 
 CALLS = ("open", "start", "step", "end", "supervise", "stop_supervisor", "observe", "close")
@@ -140,6 +173,35 @@ def test_what_is_not_a_matter_of_ability_is_a_difference(call, report_of):
 
     report = report_of(type("Unable", (ArmedFork,), {call: cannot}))
     assert "it raised Cannot: not today" in report.mismatch
+
+
+def test_what_cuts_a_history_short_and_is_not_declared_fails_the_run(report_of):
+    class Tires(ArmedFork):
+        def start(self):
+            if self._supervisor.generation > 3:
+                raise Cannot("start any more")
+            return super().start()
+
+    report = report_of(Tires)
+    assert report.mismatch is None
+    assert not report.passed
+    assert report.cut_short == ["a crash in every generation"]
+    said = "the end of 'a crash in every generation': it is not declared that the implementation cannot start any more"
+    assert [str(each) for each in report.missing] == [said]
+    assert report.as_json()["undeclared"] == [said]
+
+
+def test_what_was_not_done_in_random_histories_is_counted(report_of):
+    class Moody(ArmedFork):
+        def step(self, child, step):
+            if self._slots == 4:  # no directed history has so many
+                raise Cannot("do that today")
+            super().step(child, step)
+
+    report = report_of(Moody, 10)
+    assert report.passed, report.missing
+    assert report.as_json()["not_done"] == {"do that today": report.coverage.not_done["do that today"]}
+    assert report.coverage.not_done["do that today"] > 0
 
 
 def test_who_will_not_deal_with_an_armed_exit_is_found_out(report_of):
@@ -220,6 +282,7 @@ def test_random_histories_tell_what_is_raised_when_they_open():
         (type("Bare", (), {}), "cannot"),
         (type("Partial", (), {"cannot": frozenset(), "open": print}), "it has no start, step"),
         (type("Wrong", (ArmedFork,), {"cannot": frozenset({"arm", 3})}), "no Step, ExitKind or Circumstance"),
+        (type("OfAName", (ArmedFork,), {"profile": "reference"}), "its `profile` is 'reference', which is no Profile"),
         (type("Listed", (ArmedFork,), {"cannot": [Step.ARM]}), "no set"),
         (type("Nothing", (ArmedFork,), {"cannot": frozenset(ExitKind)}), "nothing to look at"),
     ],
@@ -229,6 +292,26 @@ def test_what_is_no_implementation_is_refused_in_one_line(made, said, monkeypatc
     with pytest.raises(UnknownTarget, match=said) as refused:
         find("mine:Mine")
     assert "\n" not in str(refused.value)
+
+
+def test_what_begins_a_process_or_hangs_when_it_is_made_is_refused(monkeypatch):
+    class Begins(ArmedFork):
+        def __init__(self):
+            super().__init__()
+            with open(os.devnull) as null:
+                self.left = subprocess.Popen(["sleep", "60"], stdin=null)
+            self.left.returncode = 0  # it is not for Popen to reap
+
+    class HangsAtOnce(ArmedFork):
+        def __init__(self):
+            signal.pause()
+
+    monkeypatch.setattr(calls, "LIMIT", 0.5)
+    for made, said in ((Begins, "begins a process"), (HangsAtOnce, "does not return within 0.5 s")):
+        monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(Mine=made))
+        with pytest.raises(UnknownTarget, match=f"making one without arguments.*{said}"):
+            find("mine:Mine")
+    assert not calls.children()
 
 
 @pytest.mark.parametrize("target", ["mine:", ":Mine", "mine", "mine:Mine:", "a b:C", "mine:Mine.x"])
@@ -350,6 +433,13 @@ def test_a_cell_is_not_wanted_if_the_way_into_it_needs_what_cannot_be_done():
     wanted = cells_wanted(Poor())
     assert wanted
     assert not [cell for cell in wanted if cell.exit_kind == "SIGSEGV" or cell.held or cell.phase == "leaving"]
+
+
+def test_a_shutdown_with_a_crash_undecided_is_looked_at_though_nothing_can_be_taken():
+    class Poor(ArmedFork):
+        cannot = frozenset({Step.TAKE})
+
+    assert play(STORIES["shutdown with a crash undecided"], Poor(), Coverage()) is None
 
 
 # --- Several generations, and the same again -------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """The kit finds nothing in `armed`, and finds every bug that is planted into it."""
 
-import importlib.util
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+from tests.conformance import planted
 
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import (
@@ -23,13 +23,10 @@ from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
 from armed_conformance.machine import machine_for, run_histories
 from armed_conformance.protocol import ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
-from armed_model.profiles import REFERENCE
+from armed_model.profiles import REFERENCE, Decision
 from armed_model.system import System
 
-_spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
-planted = importlib.util.module_from_spec(_spec)
-sys.modules["planted"] = planted
-_spec.loader.exec_module(planted)
+sys.modules["planted"] = planted  # so that a target can be named in it
 
 DIRECTED = [*stories(), *deaths()]
 
@@ -55,6 +52,14 @@ def test_the_directed_histories_see_every_cell():
     assert set(coverage.cells) >= wanted
     assert coverage.recoveries > 0
     assert coverage.refusals > 0
+
+
+def test_a_cell_is_seen_when_something_was_decided():
+    coverage = Coverage()
+    two = next(history for history in stories() if history.name == "two crashes before the supervisor looks")
+    play(two, ArmedFork(), coverage)
+    assert coverage.decisions["crash"] < sum(coverage.deaths.values())
+    assert len(coverage.cells) == coverage.decisions["crash"] + coverage.decisions["clean"]
 
 
 def test_random_histories_find_no_difference():
@@ -159,6 +164,16 @@ def test_an_unknown_target_is_refused_by_name(target):
 def test_a_history_has_as_many_slots_as_the_model_has_room_for(slots):
     with pytest.raises(ValueError, match="1 to 4 slots"):
         Lockstep(ArmedFork(), slots)
+
+
+def test_an_implementation_is_held_to_its_own_profile_whatever_that_is_called():
+    class ByTheSlot(ArmedFork):
+        profile = replace(REFERENCE, decision=Decision.SLOT)
+
+    killed = next(history for history in DIRECTED if history.name == "SIGKILL while serving, idle, holding 0")
+    play(killed, ArmedFork(), Coverage())
+    with pytest.raises(Mismatch, match="the decision about child 2 is: clean"):
+        play(killed, ByTheSlot(), Coverage())
 
 
 def test_what_an_implementation_cannot_do_is_not_wanted_of_it():

@@ -8,11 +8,19 @@ from dataclasses import replace
 import pytest
 
 from armed_conformance.adapters.postgres import FOREIGN_VALUE, Postgres
-from armed_conformance.histories import ACTIONS_OF_SERVERS, NEVER_TAKEN_OF_SERVERS, cells, deaths, play, stories
+from armed_conformance.histories import (
+    ACTIONS_OF_SERVERS,
+    NEVER_TAKEN_OF_SERVERS,
+    History,
+    cells,
+    deaths,
+    play,
+    stories,
+)
 from armed_conformance.lockstep import Coverage, Lockstep, Mismatch
-from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, profile_of, version_of
+from armed_conformance.postgres.cluster import PROFILE_OF, Cluster, NoServer, build, profile_of, version_of
 from armed_conformance.postgres.memory import CannotLook, Server
-from armed_conformance.protocol import ExitKind, Step
+from armed_conformance.protocol import Cannot, ExitKind, Step
 from armed_conformance.run import UnknownTarget, conform, find
 from armed_model.profiles import PROFILES, Decision
 from armed_model.system import System
@@ -85,6 +93,47 @@ def test_the_measured_status_of_an_auxiliary_child_counts(bindir):
         play(history, MeasuresAnother(bindir), Coverage())
 
 
+def beside_a_crash(step):
+    def story(lockstep):
+        bystander, child = lockstep.start(), lockstep.start()
+        lockstep.step(bystander, step)
+        lockstep.step(child, Step.SERVE)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.supervise()
+
+    return History("beside a crash", 2, story)
+
+
+@pytest.mark.parametrize("step", [Step.SERVE, Step.STREAM])
+def test_who_is_ended_because_of_a_crash_is_told_so_unless_it_is_a_walsender(bindir, step, monkeypatch):
+    coverage = Coverage()
+    assert play(beside_a_crash(step), Postgres(bindir), coverage) is None
+    assert coverage.recoveries == 1
+    words = {Step.SERVE: None, Step.STREAM: "57P02"}[step]
+    monkeypatch.setattr("armed_conformance.adapters.postgres._last_words", lambda child: words)
+    with pytest.raises(Mismatch, match=f"was ended in a recovery, and was told {words}"):
+        play(beside_a_crash(step), Postgres(bindir), Coverage())
+
+
+def test_a_recovery_that_only_a_stuck_walsender_holds_up_lets_nobody_in(bindir):
+    def story(lockstep):
+        stuck, child = lockstep.start(), lockstep.start()
+        lockstep.step(stuck, Step.STREAM)
+        lockstep.step(stuck, Step.FREEZE)
+        lockstep.step(child, Step.SERVE)
+        lockstep.end(child, ExitKind.RAW_EXIT_0)
+        lockstep.supervise()
+        with pytest.raises(Cannot, match="lets nobody in"):
+            lockstep.start()
+        lockstep.end(stuck, ExitKind.SIGKILL)
+        lockstep.supervise()
+        assert lockstep.start() is not None
+
+    coverage = Coverage()
+    assert play(History("a stuck walsender", 2, story), Postgres(bindir), coverage) is None
+    assert coverage.recoveries == 1
+
+
 def test_why_a_dead_end_child_says_no_counts(bindir):
     class IsToldOfARecovery(Postgres):
         def start(self):
@@ -140,9 +189,25 @@ def test_a_server_that_does_not_start_says_why(bindir):
         cluster.start()
 
 
-def stub(directory, says):
+def test_a_server_that_has_served_and_does_not_start_again_is_no_server_that_is_missing(bindir):
+    with Cluster(bindir) as cluster:
+        cluster.start()
+        cluster.stop()
+        with pytest.raises(AssertionError, match=r"does not start again:(.|\n)*shared_buffers"):
+            cluster.start(shared_buffers="none")
+
+
+def test_programs_that_come_to_no_end_are_no_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("armed_conformance.postgres.cluster.LIMIT", 0.2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (stub(tmp_path, "", "exec sleep 60") / "postgres").rename(tmp_path / "cc")
+    with pytest.raises(NoServer, match="does not come to an end"):
+        build("", tmp_path / "library.so")
+
+
+def stub(directory, says, does=""):
     program = directory / "postgres"
-    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.write_text(f"#!/bin/sh\n{does}\necho '{says}'\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return directory
 

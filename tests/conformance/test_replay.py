@@ -1,6 +1,5 @@
 """A history that differs is kept in a file, small, and can be played again; the kit works in somebody's own suite."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,19 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conformance import planted
 
 from armed_conformance import replay
 from armed_conformance.adapters.armed import ArmedFork
 from armed_conformance.histories import play, stories
 from armed_conformance.lockstep import Coverage, Mismatch
-from armed_conformance.protocol import Step
+from armed_conformance.machine import run_histories
+from armed_conformance.protocol import NotHere, Step
 from armed_conformance.run import conform
 from armed_conformance.run import replay as replay_history
 
-_spec = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
-planted = importlib.util.module_from_spec(_spec)
-sys.modules["planted"] = planted
-_spec.loader.exec_module(planted)
+sys.modules["planted"] = planted  # so that a target can be named in it
 
 SHORTEST = [["start"], ["step", 1, "serve"], ["step", 1, "arm"], ["end", 1, "RAW_EXIT_0"], ["supervise"]]
 
@@ -43,6 +41,43 @@ def test_a_directed_history_that_differs_is_shrunk_to_what_matters(tmp_path):
     mended = replay_history("armed:fork", replay.load(tmp_path / "kept.json"))
     assert mended.passed
     assert mended.steps > 5
+
+
+class GoesAway(planted.StatusOnly):
+    """Is there once, and never again."""
+
+    was_there = False
+
+    def open(self, slots):
+        if GoesAway.was_there:
+            raise NotHere("it is gone")
+        GoesAway.was_there = True
+        super().open(slots)
+
+
+def test_a_difference_is_told_though_what_differed_is_not_here_any_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(GoesAway, "was_there", False)
+    with pytest.raises(Mismatch) as found:
+        play(replay.load(written(tmp_path)), GoesAway(), Coverage())
+    assert replay.shrink(GoesAway, found.value) is found.value
+    assert GoesAway.was_there
+
+
+def test_a_difference_that_random_histories_find_is_told_though_what_differed_is_not_here_any_more(monkeypatch):
+    def differs(self):
+        GoesAway.has_differed = True
+        raise RuntimeError("the server has ended")
+
+    def open_once_more(self, slots):
+        if GoesAway.has_differed:
+            raise NotHere("it is gone")
+        planted.StatusOnly.open(self, slots)
+
+    monkeypatch.setattr(GoesAway, "has_differed", False, raising=False)
+    monkeypatch.setattr(GoesAway, "open", open_once_more)
+    monkeypatch.setattr(GoesAway, "supervise", differs)
+    with pytest.raises(Mismatch, match="the server has ended"):
+        run_histories(GoesAway, 20, Coverage(), seed=1)
 
 
 @pytest.mark.parametrize("history", [*stories()], ids=lambda history: history.name)
@@ -68,6 +103,23 @@ def test_children_are_known_by_their_order_not_by_what_the_implementation_calls_
     play(history, ArmedFork(), coverage)
     assert coverage.actions["hook"] == 2
     assert sum(coverage.deaths.values()) == 1  # the first one is not there to die again
+
+
+def test_a_replay_says_what_was_left_out_and_does_not_pass_where_nothing_was_done(tmp_path):
+    def again(*orders):
+        return replay_history("armed:fork", replay.load(written(tmp_path, orders=orders)))
+
+    some = again(["start"], ["end", 1, "RETURN"], ["step", 1, "arm"], ["step", 2, "arm"])
+    assert some.passed
+    assert some.cannot == "do 2 of 4 orders (child 1 is not there, child 2 is not there)"
+    nothing = again(["start"], ["step", 2, "arm"], ["stop"], ["supervise"])
+    assert nothing.mismatch is None
+    assert not nothing.passed
+    assert nothing.cannot == "do 2 of 4 orders (child 2 is not there, the supervisor has stopped)"
+    assert nothing.as_json()["left_out"] == {"child 2 is not there": 1, "the supervisor has stopped": 1}
+    whole = again(["start"], ["stop"])
+    assert whole.passed
+    assert whole.cannot is None
 
 
 def test_what_an_implementation_cannot_do_is_left_out(tmp_path):

@@ -34,6 +34,7 @@ from psycopg.pq.abc import PGconn
 
 from armed_conformance.postgres.cluster import PORT, USER, Cluster, NoServer, compiler, profile_of
 from armed_conformance.postgres.memory import CannotLook, Exit, Server, state_of
+from armed_conformance.postgres.strikes import until, write_flag
 from armed_conformance.protocol import (
     Cannot,
     Circumstance,
@@ -132,8 +133,12 @@ class _Session:
         return self.pgconn is not None and self.slot == 0
 
     @property
+    def is_walsender(self) -> bool:
+        return self.wire is not None and self.pgproc != 0
+
+    @property
     def serves(self) -> bool:
-        return self.session is not None or (self.wire is not None and self.pgproc != 0)
+        return self.session is not None or self.is_walsender
 
     def close(self) -> None:
         if self.wire is not None:
@@ -212,7 +217,7 @@ class Postgres:
             self._server = Server(self._cluster.postmaster)
         except CannotLook as error:
             raise NoServer(str(error)) from None
-        self._wait_for("its auxiliary processes", self._auxiliaries_are_there)
+        self._wait_for("its auxiliary processes are there", self._auxiliaries_are_there)
         self._pause()
         self._log.read()
         self._pid_in_pgproc = self._find_pid_in_pgproc()
@@ -226,8 +231,8 @@ class Postgres:
         if any(child.died and not child.reaped for child in self._children.values()):
             self.supervise()
         living = [child for child in self._children.values() if not child.reaped]
-        if self._recovering and all(child.is_dead_end for child in living):
-            raise Cannot("start: the server lets nobody in until its dead-end children have left")
+        if self._recovering and all(child.is_dead_end or child.is_walsender for child in living):
+            raise Cannot("start: the server lets nobody in until its dead-end children and walsenders have left")
         before, forked = self._memory.flags(), len(self._log.forked)
         failing = Circumstance.FORK_FAILS in self._arranged
         if failing:
@@ -261,7 +266,7 @@ class Postgres:
                 os.kill(session.pid, signal.SIGSTOP)
                 session.frozen = True
             case Step.SCRIBBLE:
-                self._scribble(session.slot)
+                write_flag(self._memory, session.slot, FOREIGN_VALUE)
             case Step.SERVE | Step.STREAM:
                 if session.is_dead_end:
                     raise Refused("a dead-end child does nothing but say no")
@@ -298,10 +303,10 @@ class Postgres:
         self._looking_since = time.monotonic()
         for child in self._children.values():  # who is still writing an answer is not told why it is ended
             if child.serves and not (child.reaped or child.died or child.frozen):
-                self._wait_until(f"process {child.pid} to wait for its client", partial(_waits, child.pid))
+                until(partial(_waits, child.pid), f"process {child.pid} waits for its client", LIMIT)
         self._go_on()
         try:
-            self._wait_for("the server to come to rest", self._is_at_rest)
+            self._wait_for("the server has come to rest", self._is_at_rest)
         finally:
             self._pause()
         self._bystanders_agree()
@@ -321,7 +326,7 @@ class Postgres:
         if stuck:
             os.kill(self._cluster.postmaster, signal.SIGINT)
             self._go_on()
-            self._wait_for("the others to leave", lambda: self._are_left(stuck))
+            self._wait_for("the others have left", lambda: self._are_left(stuck))
             self._immediate = True
             self._cluster.stop(signal.SIGQUIT)
         else:
@@ -381,9 +386,9 @@ class Postgres:
     def _pause(self) -> None:
         """Stop the postmaster where it waits: elsewhere it may sleep afterwards on what it was told before (to 17)."""
         with suppress(TimeoutError):
-            self._wait_until("the postmaster to wait", partial(_waits, self._cluster.postmaster))
+            until(partial(_waits, self._cluster.postmaster), "the postmaster waits", LIMIT)
         os.kill(self._cluster.postmaster, signal.SIGSTOP)
-        self._wait_until("the postmaster to stop", lambda: _state(self._cluster.postmaster) in "Tt")
+        until(lambda: _state(self._cluster.postmaster) in "Tt", "the postmaster is stopped", LIMIT)
         self._log.read()
 
     def _go_on(self) -> None:
@@ -396,19 +401,11 @@ class Postgres:
             return is_so()
 
         try:
-            self._wait_until(what, read_and_ask)
+            until(read_and_ask, what, LIMIT)
         except TimeoutError as error:
             there = ", ".join(f"{each.title or each.pid}{' (dead)' * each.dead}" for each in self._memory.children())
             said = "\n".join(self._cluster.log.splitlines()[-5:])
             raise TimeoutError(f"{error}; there are: {there}; the log ends with:\n{said}") from None
-
-    @staticmethod
-    def _wait_until(what: str, is_so: Callable[[], bool]) -> None:
-        until = time.monotonic() + LIMIT
-        while not is_so():
-            if time.monotonic() > until:
-                raise TimeoutError(f"waited {LIMIT:g} s for {what}")
-            time.sleep(0.001)
 
     def _auxiliaries_are_there(self) -> bool:
         """Whether those that are followed have begun, and armed where they do; note those that are new."""
@@ -440,13 +437,6 @@ class Postgres:
             return False
         pid = int.from_bytes(self._memory.read(child.pgproc + self._pid_in_pgproc, 4), "little")
         return pid == child.pid
-
-    def _scribble(self, slot: int) -> None:
-        memory = os.open(f"/proc/{self._cluster.postmaster}/mem", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.pwrite(memory, struct.pack("=i", FOREIGN_VALUE), self._memory.address_of(slot))
-        finally:
-            os.close(memory)
 
     # Children --------------------------------------------------------------------------------------------------------
 
@@ -524,7 +514,7 @@ class Postgres:
             session.died = self._memory.exit_of(session.pid)
             return session.died is not None
 
-        self._wait_until(f"process {session.pid} to end", is_dead)
+        until(is_dead, f"process {session.pid} has ended", LIMIT)
 
     # What the server has made of it ----------------------------------------------------------------------------------
 
@@ -594,7 +584,7 @@ class Postgres:
         self._deaths.append(Death(number, status, decided))
 
     def _bystanders_agree(self) -> None:
-        """After a crash every session that lived was ended, because of that; else each still answers."""
+        """After a crash each session that lived was ended, and told why unless a walsender; else each still answers."""
         for number, child in self._children.items():
             if not child.serves or child.frozen or child.died is not None:
                 continue
@@ -602,7 +592,8 @@ class Postgres:
                 _check(_answers(child), f"child {number} lives, and its session does not answer")
             elif self._deaths_of(number) is Decided.BOOK_KEEPING and not child.was_asked:
                 said = _last_words(child)
-                _check(said == _CRASH_SHUTDOWN, f"session {number} was ended in a recovery, and was told {said}")
+                why = None if child.is_walsender else _CRASH_SHUTDOWN  # walsenders end without a word
+                _check(said == why, f"session {number} was ended in a recovery, and was told {said}")
                 child.was_asked = True
 
     def _deaths_of(self, number: int) -> Decided:
@@ -646,7 +637,7 @@ def _is_readable(pgconn: PGconn) -> bool:
 
 def _finish_connecting(pgconn: PGconn) -> psycopg.Connection[Any]:
     """Send the startup packet, and go on until the session serves."""
-    until = time.monotonic() + LIMIT
+    end = time.monotonic() + LIMIT
     while (state := pgconn.connect_poll()) != pq.PollingStatus.OK:
         if state == pq.PollingStatus.FAILED:
             raise AssertionError(f"no session: {pgconn.error_message.decode(errors='replace')}")
@@ -655,7 +646,7 @@ def _finish_connecting(pgconn: PGconn) -> psycopg.Connection[Any]:
             wanted if state == pq.PollingStatus.READING else [],
             wanted if state == pq.PollingStatus.WRITING else [],
             [],
-            max(0, until - time.monotonic()),
+            max(0, end - time.monotonic()),
         )
         if not any(ready):
             raise TimeoutError(f"no session within {LIMIT:g} s")

@@ -89,6 +89,7 @@ class Cluster:
         self.settings: dict[str, str | int] = {**_SETTINGS, **settings}
         self.directory = Path(tempfile.mkdtemp(prefix="armed-pg-", dir="/tmp"))  # the socket's path must be short
         self._postmaster: subprocess.Popen[bytes] | None = None
+        self._has_served = False
         try:
             self._user = _other_user(self.bindir)
             self.directory.chmod(0o755)
@@ -132,7 +133,10 @@ class Cluster:
             return log.read().decode(errors="replace")
 
     def start(self, **settings: str | int) -> None:
-        """Start the server and wait until it serves. `settings` hold for this start alone. Raises NoServer."""
+        """Start the server and wait until it serves. `settings` hold for this start alone.
+
+        Raises NoServer; AssertionError where it has served before: then it is here, and something is wrong with it.
+        """
         options = [f"--{name}={value}" for name, value in {**self.settings, **settings}.items()]
         command = [str(self.bindir / "postgres"), "-D", str(self.data), "-k", str(self.directory / "socket"), *options]
         before = (self.directory / "log").stat().st_size
@@ -148,8 +152,10 @@ class Cluster:
         until = time.monotonic() + LIMIT
         while not re.search(_READY, logged := self.log_since(before)):
             if not self.runs or time.monotonic() > until:
-                raise NoServer(f"PostgreSQL {self.version} does not start:\n{logged[-2000:]}")
+                kind, again = (AssertionError, " again") if self._has_served else (NoServer, "")
+                raise kind(f"PostgreSQL {self.version} does not start{again}:\n{logged[-2000:]}")
             time.sleep(0.005)
+        self._has_served = True
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> int:
         """Stop the server and return its exit status: SIGTERM smart, SIGINT fast, SIGQUIT immediate.
@@ -227,14 +233,7 @@ class Cluster:
         return built
 
     def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [*self._as_the_user(), program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT * 2,
-            cwd="/",
-            env=_environment(),
-        )
+        done = _finish([*self._as_the_user(), program, *arguments], LIMIT * 2, cwd="/", env=_environment())
         if done.returncode:
             said = done.stderr.strip() or done.stdout.strip()
             raise NoServer(f"{program} of PostgreSQL {self.version} fails: {said}")
@@ -256,14 +255,20 @@ def compiler() -> str:
 
 
 def build(source: str, library: Path) -> None:
-    """Build a shared library from a text in C. Raises NoServer where there is no compiler, or it refuses."""
+    """Build a shared library from a text in C. Raises NoServer where there is no compiler, or it refuses or hangs."""
     text = library.with_suffix(".c")
     text.write_text(source)
-    done = subprocess.run(
-        [compiler(), "-shared", "-fPIC", "-o", library, text], capture_output=True, text=True, timeout=LIMIT
-    )
+    done = _finish([compiler(), "-shared", "-fPIC", "-o", str(library), str(text)], LIMIT)
     if done.returncode:
         raise NoServer(f"the C compiler cannot build {text}: {done.stderr}\n{source}")
+
+
+def _finish(command: list[str], limit: float, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. Raises NoServer where that does not come in time."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, **options)
+    except subprocess.TimeoutExpired:
+        raise NoServer(f"does not come to an end within {limit:g} s: {' '.join(command)}") from None
 
 
 _SOURCE: Final = """#include <signal.h>
