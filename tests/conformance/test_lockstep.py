@@ -109,8 +109,9 @@ def test_an_action_that_no_directed_history_takes_fails_the_run(monkeypatch):
 
 @pytest.mark.parametrize("bug", planted.ALL, ids=lambda bug: bug.__name__)
 def test_random_histories_catch_every_planted_bug_and_shrink_it_to_a_story(bug):
+    seed = 2 if bug is planted.GrandchildMayDisarm else 1  # it is found with the other, too, and takes a minute
     with pytest.raises(Mismatch) as caught:
-        run_histories(bug, 1500, Coverage(), seed=1)
+        run_histories(bug, 1500, Coverage(), seed=seed)
     story = str(caught.value)
     assert "1. a supervisor with" in story
     assert "the model says:" in story
