@@ -7,15 +7,19 @@ import signal
 import sys
 from importlib.metadata import version
 
+from armed_conformance.calls import interrupt
+
 EXTRA = {"typer", "rich", "z3", "transitions", "hypothesis", "jinja2"}
 FINE, USAGE, INTERRUPTED = 0, 2, 130
 
 
 def main() -> int:
     """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C, or SIGTERM."""
-    # What runs in the background, where Ctrl-C is ignored, or as a service is ended by SIGTERM: what it has made goes
-    # with it, too. A process that it forks ends by SIGTERM as it would anywhere.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored: in the background
+        signal.signal(signal.SIGINT, interrupt)
+    # What runs in the background, or as a service, is ended by SIGTERM: what it has made goes with it, too. A process
+    # that it forks ends by SIGTERM as it would anywhere.
+    signal.signal(signal.SIGTERM, interrupt)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     try:
         status = _run()

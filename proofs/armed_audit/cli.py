@@ -32,7 +32,7 @@ from armed_audit import bench as benchmarks
 from armed_audit import claims, versions
 from armed_audit import report as reports
 from armed_audit import verify as verification
-from armed_conformance import crash_points, exhaustive
+from armed_conformance import calls, crash_points, exhaustive
 from armed_conformance import replay as histories_as_files
 from armed_conformance.lockstep import CHILDREN, Mismatch
 from armed_conformance.protocol import NotHere
@@ -155,10 +155,10 @@ class Output:
     def progress(self) -> Iterator[Callable[[str], None]]:
         """Give a function that says what is worked on: on a terminal a line that is written over, else now and then."""
         if not self._progress.is_terminal:
-            yield _rarely(_say)
+            yield _unless_interrupted(_rarely(_say))
             return
         with Status("beginning", console=self._progress) as status:
-            yield lambda what: status.update(escape(what))
+            yield _unless_interrupted(lambda what: status.update(escape(what)))
 
     def finished(self, part: verification.Part) -> None:
         """Say that a part is through, where there is no terminal to show progress on."""
@@ -206,6 +206,16 @@ class Output:
 def _say(what: str) -> None:
     with suppress(OSError):  # who has closed it does not want to hear it, and the work goes on
         print(f"armed: {what}", file=sys.stderr, flush=True)
+
+
+def _unless_interrupted(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Give a function that says what it is told; where a KeyboardInterrupt was dropped it raises that instead."""
+
+    def tell(what: str) -> None:
+        calls.stop_if_interrupted()
+        say(what)
+
+    return tell
 
 
 def _rarely(say: Callable[[str], None]) -> Callable[[str], None]:
@@ -299,7 +309,7 @@ def _verify(
     try:  # before it is shown: whoever reads the table may have gone
         (evidence / reports.VERIFY).write_text(json.dumps(result.as_json(), indent=2) + "\n")
     finally:
-        _show_verification(output.table, result)
+        _show_verification(output.table, result, evidence)
     return result
 
 
@@ -323,7 +333,7 @@ def report(
     """Write the audit report, one page that needs no network: what is shown, by what, under what, and what is not.
 
     It decides nothing anew. Each run can be stepped through; each claim leads to model, proof and test. Exit 0
-    iff the evidence holds and nothing leads nowhere. Evidence of another commit is said to be stale.
+    iff the evidence holds and nothing dangles. Evidence of another commit is said to be stale.
     """
     output = Output(json_file)
     directory.mkdir(parents=True, exist_ok=True)
@@ -385,7 +395,9 @@ def prove(
     _show_cells(output.table, cells, runs=bool(profile or claim))
     differences = matrix.unexpected(decided, claim)
     for line in differences:
-        output.table.print(f"[red]not as recorded:[/] {escape(line)}")
+        output.table.print(f"[red]not as recorded:[/] {escape(line)}", soft_wrap=True)
+    if not differences:
+        output.table.print("\n[green]All of these verdicts are as recorded.[/]", highlight=False)
     output.write_json([cell.as_json() for cell in cells])
     raise typer.Exit(FAILS if differences else HOLDS)
 
@@ -669,12 +681,13 @@ def _explore_beside_tlc(progress: Callable[[str], None]) -> list[tlc.Opinion]:
 @app.command()
 def conform(
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help=f"{', '.join(ADAPTERS)}, postgres:BINDIR (a server's programs), or package.module:Class of your own "
-            "implementation."
+            "implementation.",
+            show_default="armed:fork",
         ),
-    ] = "armed:fork",
+    ] = None,
     histories: Annotated[
         int | None, typer.Option(min=1, show_default="200", help="How many random histories, after the directed ones.")
     ] = None,
@@ -692,7 +705,7 @@ def conform(
         Path, typer.Option(help="Where a history that differs is written, for --replay; not written if none does.")
     ] = Path("armed-failure.json"),
     replay: Annotated[
-        Path | None, typer.Option(help="Play the history in this file, and nothing else.", dir_okay=False)
+        Path | None, typer.Option(help="Play the history in this file on TARGET, and nothing else.", dir_okay=False)
     ] = None,
     json_file: JsonOption = None,
 ) -> None:
@@ -702,7 +715,10 @@ def conform(
     in it. What differs is told as a story, shrunk, and kept in a file: --replay plays it again.
     """
     if replay is not None:
+        if target is None:
+            _refuse("--replay needs a TARGET: on which implementation is the history to be played?")
         _replay(target, replay, Output(json_file))
+    target = target or "armed:fork"
     if depth is None and slots is not None:
         _refuse("--slots goes with --depth: other histories have as many slots as they need")
     if depth is not None and (histories, seed) != (None, None):
@@ -853,7 +869,7 @@ def _of_which_source() -> dict[str, Any]:
 _COLOURS = {"holds": "green", "NOT RUN": "yellow", "FAILS": "red"}
 
 
-def _show_verification(console: Console, result: verification.Verification) -> None:
+def _show_verification(console: Console, result: verification.Verification, evidence: Path) -> None:
     option = "" if result.extent.name == "usual" else f" --{result.extent.name}"
     table = Table(title=f"armed verify{option}", title_justify="left")
     table.add_column("part")
@@ -874,11 +890,12 @@ def _show_verification(console: Console, result: verification.Verification) -> N
         for line in part.as_json()["failures"]:
             console.print(f"[red]{part.name}:[/] {escape(line)}", highlight=False, soft_wrap=True)
     for line in result.left_out:
-        console.print(f"left out{f' by{option}' if option else ''}: {escape(line)}", highlight=False)
+        console.print(f"left out{f' by{option}' if option else ''}: {escape(line)}", highlight=False, soft_wrap=True)
     everything = f"Everything that was run holds; not run: {', '.join(result.not_run)}"
     held = f"[yellow]{everything}[/]" if result.not_run else "[green]Everything holds[/]"
     verdict = held if result.holds else "[red]Something does not hold[/]"
     console.print(f"{verdict} ({result.seconds:.1f} s).", highlight=False)
+    console.print(f"The evidence is in {escape(str(evidence))}; a page of it: armed report DIR", highlight=False)
 
 
 def _show_report(console: Console, data: dict[str, Any], page: Path) -> None:
@@ -888,8 +905,10 @@ def _show_report(console: Console, data: dict[str, Any], page: Path) -> None:
         console.print(f"[red]{escape(line)}[/]", highlight=False, soft_wrap=True)
     for line in data["not_shown"]["not_run"]:
         console.print(f"not run: {escape(line)}", highlight=False, soft_wrap=True)
+    for line in data["not_shown"]["left_out"]:
+        console.print(f"left out by this {data['extent']} run: {escape(line)}", highlight=False, soft_wrap=True)
     holds = f"[green]of this {data['extent']} run holds[/]" if data["holds"] else "[red]does not hold[/]"
-    loose = "nothing leads nowhere" if not data["dangling"] else f"[red]{len(data['dangling'])} lead nowhere[/]"
+    loose = "nothing dangles" if not data["dangling"] else f"[red]{len(data['dangling'])} lead nowhere[/]"
     console.print(f"The evidence {holds}; {loose}.", highlight=False)
     console.print(escape(str(page)), highlight=False, soft_wrap=True)
 
@@ -968,7 +987,8 @@ def _show_cells(console: Console, cells: list[matrix.Cell], *, runs: bool) -> No
                 console.print(f"  A shortest run ({cell.scope}):")
                 _tell_run(console, cell.story)
         if runs and cell.verdict is matrix.Verdict.OUT_OF_SCOPE:
-            console.print(f"{cell.profile}: {cell.name} is out of scope: {escape(cell.claim.out_of_scope)}")
+            told = f"\n[bold]{cell.profile}: {cell.name}[/] is out of scope: {escape(cell.claim.out_of_scope)}."
+            console.print(told, highlight=False, soft_wrap=True)
         for failure in cell.failures:
             console.print(f"[red]{cell.claim.name}:[/] {failure.name}: {escape(failure.answer)}", soft_wrap=True)
         if cell.premise is None and cell.verdict is matrix.Verdict.OPEN:
@@ -987,9 +1007,9 @@ def _show_trace(console: Console, journal: str, profile: str, found: trace.Verdi
         told = f"[green]a behaviour of {profile}[/]: {found.lines:,} lines, {supervisors}{foreign}."
         console.print(f"{escape(journal)}: {told}", highlight=False, soft_wrap=True)
         return
-    number = found.lines + 1
-    where = f"line {number:,}" if found.seen else "the end"
-    told = f"[red]no behaviour of {profile}[/]: {found.lines:,} lines are, and then comes {where}."
+    where = f"line {found.lines + 1:,}" if found.seen else "the end"
+    before = f"{found.lines:,} lines are, but " if found.lines else ""
+    told = f"[red]no behaviour of {profile}[/]: {before}not {where}."
     console.print(f"{escape(journal)}: {told}", highlight=False, soft_wrap=True)
     if found.seen:
         console.print(f"  {escape(found.seen[:400])}", highlight=False, soft_wrap=True)
@@ -1080,15 +1100,19 @@ def _show_opinions(console: Console, opinions: list[tlc.Opinion]) -> None:
 def _show_conformance(console: Console, report: Report) -> None:
     result = report.as_json()
     table = Table(title=f"armed conform {escape(report.target)}", title_justify="left", show_header=False)
-    for name in ("histories", "directed", "steps", "refusals", "armed_deaths", "recoveries", "generations", "seed"):
-        table.add_row(name.replace("_", " "), f"{result[name]}")
-    table.add_row("deaths", ", ".join(f"{kind}: {count}" for kind, count in result["deaths"].items()))
-    table.add_row("decisions", ", ".join(f"{kind}: {count}" for kind, count in result["decisions"].items()))
+    table.add_row("histories", f"{result['histories']:,}, of which {result['directed']} are directed")
+    for name in ("steps", "refusals", "armed_deaths", "recoveries", "seed"):
+        table.add_row(name.replace("_", " "), f"{result[name]:,}" if name != "seed" else f"{result[name]}")
+    table.add_row("most generations", f"{result['generations']} in one history")
+    table.add_row("deaths ordered", ", ".join(f"{kind}: {count}" for kind, count in result["deaths"].items()))
+    table.add_row("all decisions", ", ".join(f"{kind}: {count}" for kind, count in result["decisions"].items()))
     table.add_row("cells seen", f"{result['cells_seen']} of {result['cells_wanted']}")
     table.add_row("cannot", ", ".join(report.cannot) or "nothing: it can express every step and exit kind")
     console.print(table)
-    for line in _not_looked_at(report):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    if report.left_out or report.cut_short:
+        ends = f"the ends of {len(report.cut_short)} directed histories (--json names them)"
+        told = f"{len(report.left_out)} cells, {ends}"
+        console.print(f"[yellow]not looked at, for what it cannot do:[/] {told}", highlight=False, soft_wrap=True)
     _show_verdict(console, report)
 
 
@@ -1116,14 +1140,3 @@ def _show_verdict(console: Console, report: Report | exhaustive.Exhaustion) -> N
         console.print(f"[red]never seen:[/] {escape(str(each))}", soft_wrap=True)
     verdict = "[green]no difference from the model[/]" if report.passed else "[red]it does not conform[/]"
     console.print(f"{escape(report.target)}: {verdict} ({report.seconds:.1f} s).", highlight=False)
-
-
-def _not_looked_at(report: Report) -> list[str]:
-    """Say which cells and which stories an implementation escapes by what it cannot do."""
-    lines = [f"not looked at, for what it cannot do: {len(report.left_out)} cells"] if report.left_out else []
-    for situation in dict.fromkeys(cell.situation for cell in report.left_out):
-        kinds = [cell.exit_kind for cell in report.left_out if cell.situation == situation]
-        lines.append(f"  {situation}: {', '.join(kinds)}")
-    cells = {str(cell) for cell in report.left_out}
-    lines += [f"  cut short: {name}" for name in report.cut_short if name not in cells]
-    return lines

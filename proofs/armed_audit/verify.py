@@ -261,7 +261,7 @@ def verify(
          lambda part: _explore(part, extent, run, progress)),
         (Part("interpreter", "the compiled model and z3 agree on random states"),
          lambda part: _compare_interpreters(part, extent, run.seed, progress)),
-        (Part("proofs", "each property in each profile is proved for any number of slots and children, or refuted"),
+        (Part("proofs", "each property is proved for any number of slots and children, or refuted, as is recorded"),
          lambda part: _prove(part, extent, run, progress)),
         (Part("controls", "without the switch the same properties are refuted"),
          lambda part: _refute(part, run, progress)),
@@ -399,6 +399,11 @@ def _prove(part: Part, extent: Extent, run: Verification, progress: Progress) ->
         "obligations": sum(matrix.obligations for matrix in matrices),
         "premises reached": sum(cell.premise is not None for cell in cells),
     }
+    part.notes += [
+        f"{matrix.profile.name}: " + ", ".join(f"{n} {verdict}" for verdict, n in Counter(
+            cell.verdict.value for cell in matrix.cells).items())
+        for matrix in matrices
+    ]  # fmt: skip
     part.failures += unexpected(matrices)
     missing = {*extent.profiles} - {cell.profile for cell in cells}
     part.failures += [f"nothing is decided in {profile}" for profile in sorted(missing)]
@@ -592,6 +597,7 @@ def _stray_writes(part: Part, extent: Extent, seed: int, progress: Progress) -> 
         "false alarms": report.false_alarms,
     }
     part.failures += report.failures
+    part.notes.append("A false alarm: a child had disarmed, was scribbled over, and is decided a crash. That is safe.")
     decision = stray_writes.copying_back()
     part.notes.append(f"The clean value of its own assignment, copied back by an armed child: {decision.value}.")
     if decision is not Decision.CLEAN:

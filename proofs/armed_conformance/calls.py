@@ -1,4 +1,4 @@
-"""Calls to the implementation under test: none may last for ever, and no process may be left when it is closed."""
+"""Calls to the implementation under test: none lasts for ever, none is blamed for Ctrl-C, and none leaves a process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 LIMIT = 60.0
 """Seconds that one call may take: longer than any limit that an adapter should have of its own."""
@@ -16,6 +17,24 @@ LIMIT = 60.0
 
 class TookTooLong(BaseException):
     """A call did not return in time. No Exception, so that what is called does not take it for one of its own."""
+
+
+_INTERRUPTED: Final = threading.Event()
+
+
+def interrupt(number: int, frame: object) -> None:
+    """Handle SIGINT, or what shall be like it. Raises KeyboardInterrupt, and remembers that it has.
+
+    Python drops an exception that comes in a callback, as after a fork, in a finalizer or in the garbage collector.
+    """
+    _INTERRUPTED.set()
+    raise KeyboardInterrupt
+
+
+def stop_if_interrupted() -> None:
+    """Raise KeyboardInterrupt if there was one, though it was dropped: then nothing counts that was seen since."""
+    if _INTERRUPTED.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -507,6 +507,8 @@ class Lockstep:
 
         Cannot is none where the protocol says so. That something is missing here says nothing about the implementation.
         """
+        if call != "close":  # what was begun is closed whatever has come
+            calls.stop_if_interrupted()
         try:
             with calls.time_limit(calls.LIMIT):
                 return make()
@@ -857,6 +859,7 @@ class Lockstep:
         return found if found in self.children else None
 
     def _differ(self, allowed: str, seen: str, kind: type[Mismatch] = Mismatch) -> NoReturn:
+        calls.stop_if_interrupted()  # Ctrl-C comes to the implementation's children, too
         numbered, number = [], 0
         for line in self.story:
             if line.startswith(" "):

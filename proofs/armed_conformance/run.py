@@ -16,7 +16,7 @@ from armed_conformance.adapters.armed import ArmedFork, ArmedSpawn
 from armed_conformance.histories import History, actions_wanted, cells, cells_wanted, deaths, play, stories
 from armed_conformance.lockstep import Cell, Coverage, DoesNotReturn, Mismatch, profile_of
 from armed_conformance.machine import run_histories
-from armed_conformance.protocol import Circumstance, ExitKind, Implementation, Step
+from armed_conformance.protocol import Circumstance, ExitKind, Implementation, NotHere, Step
 from armed_conformance.replay import shrink
 from armed_model.profiles import Profile
 
@@ -158,12 +158,15 @@ class Replay:
 def find(target: str) -> Callable[[], Implementation]:
     """Return what makes the implementation called `target`: a name of ADAPTERS, or package.module:Class.
 
-    Raises UnknownTarget with the reason, and the names that there are, where it is not the class of an implementation.
+    Raises UnknownTarget with the reason, and the names that there are, where it is not the class of an implementation;
+    NotHere where it needs a package that is not installed.
     """
     if target in ADAPTERS:
         return ADAPTERS[target]
     if target.startswith(POSTGRES):
         return _postgres(target)
+    if target.startswith("armed:"):
+        raise _unknown(target, "there is none of that name")
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise _unknown(target, "that is no name of this form")
     module, _, name = target.partition(":")
@@ -182,7 +185,7 @@ def _postgres(target: str) -> Callable[[], Implementation]:
         from armed_conformance.adapters.postgres import Postgres
         from armed_conformance.postgres.cluster import NoServer, profile_of
     except ImportError as error:
-        raise UnknownTarget(f"{target} needs {error.name}; do: pip install 'armed[postgres]'") from None
+        raise NotHere(f"{target} needs {error.name}; do: pip install 'armed[postgres]'") from None
     bindir = target.removeprefix(POSTGRES)
     try:
         profile_of(bindir)
