@@ -258,7 +258,7 @@ def _assumed(profile: Profile, claim: Property | LeadsTo) -> tuple[str, ...]:
     named = {*claim.assumes}
     if profile.clean_word is CleanWord.FRESH:
         named |= {"A10"} | ({"A6"} if claim.environment == "+stray" else set())
-    return tuple(name for name in ASSUMPTIONS if name in named)
+    return tuple(sorted(named, key=[*ASSUMPTIONS].index))
 
 
 def _about_the_switch(profile: Profile, counts: list[Term]) -> tuple[Property, ...]:

@@ -17,10 +17,10 @@ def main() -> int:
     """Run the command line; return its exit status. 2: it could not run at all; 130: Ctrl-C, or SIGTERM."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored: in the background
         signal.signal(signal.SIGINT, interrupt)
-    # What runs in the background, or as a service, is ended by SIGTERM: what it has made goes with it, too. A process
-    # that it forks ends by SIGTERM as it would anywhere.
-    signal.signal(signal.SIGTERM, interrupt)
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    # What runs in the background, or as a service, is ended by SIGTERM: what it has made goes with it, too.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
+        os.register_at_fork(after_in_child=_end_by_sigterm)
     try:
         status = _run()
     except KeyboardInterrupt:
@@ -30,6 +30,12 @@ def main() -> int:
     # caught: `python -m` then ends by SIGINT whatever the status (_Py_UnhandledKeyboardInterrupt). A next exec forgets.
     exec("")
     return status
+
+
+def _end_by_sigterm() -> None:
+    """Let a process that was forked end by SIGTERM as it would anywhere, unless it is somebody's who handles it."""
+    if signal.getsignal(signal.SIGTERM) is interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _run() -> int:

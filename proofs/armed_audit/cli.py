@@ -7,6 +7,7 @@ target for a file: `--json x.json`, or `--json=FILE` for any other name.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import z3
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -78,9 +80,12 @@ STANDARD_OUTPUT = "-"
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    z3.set_param("ctrl_c", False)  # its own handler would make an `unknown` of Ctrl-C; ours runs when it has answered
     try:
         app(_with_json_file(sys.argv[1:] if arguments is None else arguments), prog_name="armed")
     except OSError as error:
+        if not error.filename and error.errno not in _NO_ROOM:
+            raise
         print(f"armed: {_in_words(error)}", file=sys.stderr)
         return USAGE
     except SystemExit as leaving:
@@ -94,6 +99,9 @@ def run(arguments: list[str] | None = None) -> int:
     if status == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt
         print("armed: interrupted; all processes it started have ended", file=sys.stderr)
     return status
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _in_words(error: OSError) -> str:
@@ -156,9 +164,10 @@ class Output:
         """Give a function that says what is worked on: on a terminal a line that is written over, else now and then."""
         if not self._progress.is_terminal:
             yield _unless_interrupted(_rarely(_say))
-            return
-        with Status("beginning", console=self._progress) as status:
-            yield _unless_interrupted(lambda what: status.update(escape(what)))
+        else:
+            with Status("beginning", console=self._progress) as status:
+                yield _unless_interrupted(lambda what: status.update(escape(what)))
+        calls.stop_if_interrupted()
 
     def finished(self, part: verification.Part) -> None:
         """Say that a part is through, where there is no terminal to show progress on."""
@@ -333,7 +342,7 @@ def report(
     """Write the audit report, one page that needs no network: what is shown, by what, under what, and what is not.
 
     It decides nothing anew. Each run can be stepped through; each claim leads to model, proof and test. Exit 0
-    iff the evidence holds and nothing dangles. Evidence of another commit is said to be stale.
+    iff the evidence holds, no mutant survives, and nothing dangles. Evidence of another commit is said to be stale.
     """
     output = Output(json_file)
     directory.mkdir(parents=True, exist_ok=True)
@@ -790,6 +799,8 @@ def _replay(target: str, file: Path, output: Output) -> NoReturn:
     if result.cannot is not None:
         output.table.print(f"[yellow]cut short: it cannot {escape(result.cannot)}[/]", highlight=False)
     verdict = "[green]no difference from the model[/]" if result.passed else "[red]it does not conform[/]"
+    if result.mismatch is None and not result.passed:
+        verdict = "[yellow]nothing of it could be compared[/]"
     output.table.print(f"{escape(target)}, {escape(history.name)}: {verdict}.", highlight=False, soft_wrap=True)
     output.write_json(result.as_json())
     raise typer.Exit(HOLDS if result.passed else FAILS)
@@ -844,6 +855,7 @@ def watch_server(
 
         try:
             for look, events in watch.watch(looker, interval, seconds):
+                calls.stop_if_interrupted()
                 summary.looks += 1
                 for event in events:
                     tell(event)
@@ -907,7 +919,8 @@ def _show_report(console: Console, data: dict[str, Any], page: Path) -> None:
         console.print(f"not run: {escape(line)}", highlight=False, soft_wrap=True)
     for line in data["not_shown"]["left_out"]:
         console.print(f"left out by this {data['extent']} run: {escape(line)}", highlight=False, soft_wrap=True)
-    holds = f"[green]of this {data['extent']} run holds[/]" if data["holds"] else "[red]does not hold[/]"
+    good = data["holds"] and not data["not_shown"]["failed"]
+    holds = f"[green]of this {data['extent']} run holds[/]" if good else "[red]does not hold[/]"
     loose = "nothing dangles" if not data["dangling"] else f"[red]{len(data['dangling'])} lead nowhere[/]"
     console.print(f"The evidence {holds}; {loose}.", highlight=False)
     console.print(escape(str(page)), highlight=False, soft_wrap=True)

@@ -45,10 +45,10 @@ def gather(evidence: Path, directory: Path | None = None) -> dict[str, Any]:
 
     Of benchmarks what stands in the evidence is taken, else what stands in the directory that is written to.
     """
-    verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent"))
+    verified = _read(evidence / VERIFY, ("parts", "matrix", "assumptions", "versions", "left_out", "extent", "run"))
     index = _read_if_there(evidence / INDEX, ("obligations", "solvers", "not_proved"))
-    if index is not None and index.get("run") != {"commit": verified["versions"]["commit"], "seed": verified["seed"]}:
-        index = None  # of another run
+    if index is not None and index.get("run") != verified["run"]:
+        index = None  # what lies there is of another run
     mutants = _read_if_there(evidence / MUTANTS, ("kills", "survivors", "counts", "only"))
     bench = _read_if_there(evidence / BENCH, ("machine", "topics"))
     if bench is None and directory is not None:
@@ -63,7 +63,8 @@ def _as_bad_evidence() -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, TemplateError) as error:
-        raise BadEvidence(f"the evidence is of another format: {error!r}; run armed verify again") from error
+        told = f"the evidence is of another format, or the report has a defect: {error!r}; run armed verify again"
+        raise BadEvidence(told) from error
 
 
 def _put_together(
@@ -78,6 +79,7 @@ def _put_together(
         "report": "armed",
         "version": version("armed"),
         "holds": _holds(verified),
+        "run": verified["run"],
         "extent": verified["extent"],
         "strict": verified["strict"],
         "seed": verified["seed"],
@@ -390,16 +392,18 @@ def _not_shown(
         if index and cell["verdict"] == "proved" and cell["profile"] in PROFILES
         and _where(cell) not in written
     ]  # fmt: skip
+    of_another = {
+        name: f"{name}: of commit {found.get('commit') or 'unknown'}" + ", with changes" * bool(found.get("changed"))
+        for name, found in ((MUTANTS, mutants), (BENCH, bench))
+        if found is not None and (found.get("changed") or found.get("commit") != verified["versions"]["commit"])
+    }
+    survive = mutants["survivors"] if mutants is not None and MUTANTS not in of_another else ()
     return {
         "left_out": verified["left_out"],
-        "of_another_commit": [
-            f"{name}: of commit {found.get('commit') or 'unknown'}" + ", with changes" * bool(found.get("changed"))
-            for name, found in ((MUTANTS, mutants), (BENCH, bench))
-            if found is not None and (found.get("changed") or found.get("commit") != verified["versions"]["commit"])
-        ],
+        "of_another_commit": [*of_another.values()],
         "not_run": not_run,
         "failed": [f"{part['part']}: {line}" for part in parts for line in part["failures"]]
-        + [f"a mutant survives: {each}" for each in (mutants["survivors"] if mutants else ())],
+        + [f"a mutant survives: {each}" for each in survive],
         "open": [f"{cell['profile']}: {name_of(cell)}" for cell in cells if cell["verdict"] == "open"],
         "without_texts": unwritten,
         "refuted": _refuted(cells),

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import json
 import platform
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -124,7 +125,7 @@ class Part:
     tables: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Counts by two things at once: name of the table -> row -> column -> count."""
     not_run: str = ""
-    """Why the part was not run: a tool is missing. Under --strict that is a failure."""
+    """Why the part, or some of it, was not run: a tool is missing. Under --strict that is a failure."""
     seconds: float = 0.0
 
     @property
@@ -140,7 +141,7 @@ class Part:
     @property
     def empty(self) -> list[str]:
         """The counts that are 0: a check that looked at nothing has not passed."""
-        if self.not_run:
+        if self.not_run and not self.counts:
             return []
         return [name for name, count in self.counts.items() if _total(count) == 0] if self.counts else ["anything"]
 
@@ -170,8 +171,10 @@ class Verification:
     matrices: list[Matrix] = field(default_factory=list)
     seconds: float = 0.0
     commit: str = field(default_factory=crash_points.commit)
-    changed: bool = field(default_factory=crash_points.changed)
-    """Of which commit it is and whether files differed from that: as it was when the run began."""
+    changes: str = field(default_factory=crash_points.changes)
+    """Of which commit it is and how files differed from that: as it was when the run began."""
+    id: str = field(default_factory=partial(secrets.token_hex, 8))
+    """What no other run has: the files that it leaves know each other by it."""
 
     @property
     def holds(self) -> bool:
@@ -221,6 +224,7 @@ class Verification:
             "extent": self.extent.name,
             "strict": self.strict,
             "seed": self.seed,
+            "run": self.id,
             "left_out": self.left_out,
             "parts": [part.as_json() for part in self.parts],
             "matrix": [cell.as_json() for matrix in self.matrices for cell in matrix.cells],
@@ -228,7 +232,7 @@ class Verification:
             "versions": {
                 "armed": version("armed"),
                 "commit": self.commit,
-                "changed": self.changed,
+                "changed": bool(self.changes),
                 "python": platform.python_version(),
                 "kernel": platform.release(),
                 "solver": solver_version(),
@@ -301,8 +305,8 @@ def verify(
             part.failures.append(f"{type(error).__name__}: {error}")
         if part.not_run and strict:
             part.failures.append(f"not run, and --strict: {part.not_run}")
-        if crash_points.commit_now() != run.commit or crash_points.changed() != run.changed:
-            part.failures.append("the files were changed, or another commit was checked out, while it ran")
+        if crash_points.commit_now() not in (run.commit, "") or crash_points.changes() != run.changes:
+            part.failures.append("files were changed, or another commit was checked out, while it ran")
         part.seconds = time.perf_counter() - started
         run.parts.append(part)
         finished(part)
@@ -356,7 +360,7 @@ def _explore(part: Part, extent: Extent, run: Verification, progress: Progress) 
             if len(sizes) > 1:
                 missed = wanted.keys() - reached
                 part.failures += [f"never reached in {profile.name}: {name}" for name in sorted(missed)]
-            if len(sizes) > 1:  # calm comes first, at more sizes: what it alone has seen counts in the others
+            if len(sizes) > 1:  # what calm, at more sizes, or another environment before has seen counts here, too
                 never = {action.name for action in system.actions} - seen
                 for name in sorted(never - impossible_actions(system)):
                     told = f"{profile.name}, {environment}: {name} never happens, and is not proved impossible"
@@ -441,7 +445,7 @@ def _ask_cvc5(part: Part, extent: Extent, keep: Path | None, run: Verification, 
         extent.by_cvc5,
         ask=cvc5_opinion.ask,
         versions=versions,
-        run={"commit": run.commit, "seed": run.seed},
+        run=run.id,
         progress=lambda what: progress(f"cvc5, obligations written: {what}"),
     )
     written = json.loads(index.read_text())
@@ -542,11 +546,8 @@ def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) 
         one = Part(part.name, part.claim)
         try:
             _conform(one, f"{POSTGRES}{bindir}", histories, seed, progress)
-        except NotHere as error:
-            part.not_run = f"{bindir}: {error}"
-            continue
-        except UnknownTarget as error:  # of a release that no profile describes: there is nothing to compare it with
-            missed.append(f"not run: {error}")
+        except (NotHere, UnknownTarget) as error:  # such as a release that no profile describes
+            missed.append(f"{bindir}: {error}")
             continue
         total["servers"] += 1
         for name, count in one.counts.items():
@@ -555,9 +556,7 @@ def _conform_servers(part: Part, histories: int, seed: int, progress: Progress) 
         part.tables[f"cells, PostgreSQL {version_of(bindir)[1]}, {bindir}"] = one.tables["cells"]
         part.notes.append(f"PostgreSQL {version_of(bindir)[1]}, held to profile {profile_of(bindir).name}: {bindir}")
     part.counts = dict(total)
-    part.notes += missed
-    if not total and not part.not_run:
-        part.not_run = "; ".join(missed)
+    part.not_run = "; ".join(missed)
 
 
 def _sampled(points: dict[str, int]) -> str:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
 LIMIT = 60.0
 """Seconds that one call may take: longer than any limit that an adapter should have of its own."""
@@ -19,7 +18,7 @@ class TookTooLong(BaseException):
     """A call did not return in time. No Exception, so that what is called does not take it for one of its own."""
 
 
-_INTERRUPTED: Final = threading.Event()
+_interrupted = False
 
 
 def interrupt(number: int, frame: object) -> None:
@@ -27,13 +26,14 @@ def interrupt(number: int, frame: object) -> None:
 
     Python drops an exception that comes in a callback, as after a fork, in a finalizer or in the garbage collector.
     """
-    _INTERRUPTED.set()
+    global _interrupted  # no lock, as an Event has: a second signal may come at any bytecode of this
+    _interrupted = True
     raise KeyboardInterrupt
 
 
 def stop_if_interrupted() -> None:
     """Raise KeyboardInterrupt if there was one, though it was dropped: then nothing counts that was seen since."""
-    if _INTERRUPTED.is_set():
+    if _interrupted:
         raise KeyboardInterrupt
 
 

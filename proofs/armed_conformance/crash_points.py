@@ -169,11 +169,16 @@ def commit_now() -> str:
 
 def changed() -> bool:
     """Whether files of the source tree differ from its commit, which then does not say what was run."""
-    return commit() != "" and bool(_git("status", "--porcelain", "--untracked-files=no"))
+    return bool(changes())
+
+
+def changes() -> str:
+    """Return how the files of the source tree differ from its commit; "" where they do not, or there is none."""
+    return _git("diff", "HEAD") if commit() else ""
 
 
 def _git(*arguments: str) -> str:
-    call = ["git", "-C", os.path.dirname(__file__), *arguments]
+    call = ["git", "--no-optional-locks", "-C", os.path.dirname(__file__), *arguments]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(call, check=True, capture_output=True, text=True, timeout=LIMIT).stdout.strip()
     return ""
@@ -437,6 +442,7 @@ def _kill_supervisor(start_method: str, n: int) -> tuple[int, str]:
     reader, writer = os.pipe()  # each process holds the write end: when none is left, the read end says so
     os.set_inheritable(writer, True)
     count = mmap.mmap(-1, mmap.PAGESIZE)
+    ready: list[int] = []
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -450,10 +456,9 @@ def _kill_supervisor(start_method: str, n: int) -> tuple[int, str]:
             status = 0
         finally:
             os._exit(status)
-    os.close(writer)
-    ready: list[int] = []
     try:
         try:
+            os.close(writer)
             handle = os.pidfd_open(pid)
             with contextlib.closing(os.fdopen(handle, "rb", buffering=0)):
                 ready, _, _ = select.select([handle], [], [], LIMIT)

@@ -727,7 +727,7 @@ class Lockstep:
     def _compare(self, by: set[Who]) -> None:
         """Compare every flag, every child's slot and what is held; and hold each flag's change to the lifecycle."""
         if self.stopped:
-            return  # what there is to see then was compared as it stopped
+            return  # generation and children were compared as it stopped; flags mean nothing any more
         seen = self._look()
         if seen.stopped:
             self._differ("the supervisor has not stopped: nobody asked it to", "it says that it has")

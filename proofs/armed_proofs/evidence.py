@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -357,15 +357,15 @@ def write_evidence(
     *,
     ask: Ask | None = None,
     versions: Sequence[str] = (),
-    run: Mapping[str, Any] | None = None,
+    run: str = "",
     jobs: int = 2,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write every proved obligation of the systems (of all of them, when missing) to a file, and return the index.
 
     The files are `smt2/PROFILE/ENVIRONMENT/NAME.smt2.gz`: the texts are long, and much alike. The hash is the text's,
-    as `zcat FILE | sha256sum` prints it. `ask` gets another solver's answers, `versions` names that solver, `run` says
-    of which run they are. What stands there of an earlier time is replaced, the index last: there is none of texts that
+    as `zcat FILE | sha256sum` prints it. `ask` gets another solver's answers, `versions` names that solver, `run` the
+    run that they are of. What stands there of an earlier time is replaced, the index last: there is none of texts that
     are not all there. Raises NotInductive, Refused, OSError.
     """
     systems = all_systems() if systems is None else tuple(systems)
@@ -373,7 +373,7 @@ def write_evidence(
     index.unlink(missing_ok=True)
     written = for_each_system(partial(_write_system, directory, ask), systems, jobs, progress)
     head = {
-        "run": dict(run or {}),
+        "run": run,
         "solvers": [f"z3 {z3.get_version_string()}", *versions],
         "not_proved": [
             {"profile": system.profile.name, "environment": key(system), "property": name}

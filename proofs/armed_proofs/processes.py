@@ -64,8 +64,10 @@ def run(command: Sequence[str], directory: str, limit: float) -> tuple[int, str]
 @contextmanager
 def _uninterrupted() -> Iterator[Callable[[], object]]:
     """Keep Ctrl-C out of a block, and give the function that lets it in again."""
-    let_in = partial(signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    let_in = partial(signal.pthread_sigmask, signal.SIG_SETMASK, before)
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # runs the handlers of what came until now
         yield let_in
     finally:
         let_in()

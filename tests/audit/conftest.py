@@ -7,12 +7,13 @@ import pytest
 
 from armed_audit import report as reports
 from armed_audit.verify import QUICK, Part, Verification
-from armed_conformance.crash_points import commit
 from armed_model.profiles import REFERENCE
 from armed_model.system import System
 from armed_proofs import cvc5_opinion
 from armed_proofs.evidence import write_evidence
 from armed_proofs.matrix import decide
+
+RUN = "0123456789abcdef"
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def matrices():
 @pytest.fixture
 def verified(matrices):
     """The JSON of a verification whose proofs were run, and whose other parts are of the usual form."""
-    run = Verification(QUICK, strict=False, seed=7, matrices=matrices, seconds=1.0, changed=False)
+    run = Verification(QUICK, strict=False, seed=7, matrices=matrices, seconds=1.0, changes="", id=RUN)
     run.parts = [
         Part("proofs", "decided", counts={"proved": 1}, seconds=0.5),
         Part("cvc5", "a second solver", counts={"obligations": 1}),
@@ -39,8 +40,7 @@ def verified(matrices):
 def texts(tmp_path_factory):
     """A directory with the queries of one small system, written down and answered by two solvers."""
     folder = tmp_path_factory.mktemp("texts")
-    run = {"commit": commit(), "seed": 7}
-    write_evidence(folder, [System(REFERENCE, "+orphan")], ask=cvc5_opinion.ask, versions=["cvc5 x"], run=run, jobs=1)
+    write_evidence(folder, [System(REFERENCE, "+orphan")], ask=cvc5_opinion.ask, versions=["cvc5 x"], run=RUN, jobs=1)
     return folder
 
 

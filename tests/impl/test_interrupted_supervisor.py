@@ -226,7 +226,7 @@ def live(phase, ready, interruption):
 
 
 SAMPLED = {"recover": 5, "prepare": 9, "restart": 9, "notice": 9, "close": 3, "reap": 2}
-"""Phases that take long: one of so many instructions at a time, others at each commit."""
+"""Phases that take long: one of so many instructions at a time, others at each commit. `ARMED_EVERY=1`: all at once."""
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # closed because it was forgotten: that is enough
@@ -239,7 +239,8 @@ def test_a_supervisor_interrupted_anywhere_loses_no_child_no_slot_and_no_event(p
         pytest.skip("NOT RUN: this system has no early warning")  # as in test_early.py
     ready = gate()
     descriptors = set(os.listdir("/proc/self/fd"))
-    for n in sample_of_this_commit(SAMPLED.get(phase, 1)).points():
+    every = 1 if os.environ.get("ARMED_EVERY") == "1" else SAMPLED.get(phase, 1)
+    for n in sample_of_this_commit(every).points():
         interruption = Interruption(n)
         where = live(phase, ready, interruption)
         assert set(os.listdir("/proc/self/fd")) == descriptors, where

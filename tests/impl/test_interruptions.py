@@ -26,7 +26,7 @@ def instructions(*functions):
     return sum(len(list(dis.get_instructions(function))) for function in functions)
 
 
-SAMPLED = {"_exit(1)": 5, "SIGKILL": 5, "MemoryError": 5, "SystemExit": 3, "SIGTERM": 3, "Exception": 3}
+SAMPLED = {"_exit(1)": 5, "SIGKILL": 5, "MemoryError": 5, "SystemExit": 3, "Exception": 3}
 """Of what differs from `_exit(0)` or KeyboardInterrupt in few lines: one of so many points, others at each commit."""
 
 
