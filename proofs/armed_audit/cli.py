@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import z3
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -80,7 +79,6 @@ STANDARD_OUTPUT = "-"
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    z3.set_param("ctrl_c", False)  # its own handler would make an `unknown` of Ctrl-C; ours runs when it has answered
     try:
         app(_with_json_file(sys.argv[1:] if arguments is None else arguments), prog_name="armed")
     except OSError as error:

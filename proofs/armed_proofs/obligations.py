@@ -46,6 +46,9 @@ IMPOSSIBLE = "impossible: the action cannot happen"
 LIMIT_MS = 10_000
 """How long one query may take. They take milliseconds; one that does not is a failure, never a pass."""
 
+# z3's own handler of Ctrl-C would make an `unknown` of it, of which nobody else hears; Python's runs after the answer.
+z3.set_param("ctrl_c", False)
+
 
 @dataclass(frozen=True, eq=False)
 class Obligation:

@@ -33,10 +33,10 @@ PLAIN_PYTHON = {
     "armed_model.lifecycle": {"Monitor.fire", "Monitor.see", "shortest_path"},
     "armed_model.profiles": {"Profile.engages_once"},
     "armed_model.system": {"System.__post_init__"},
-    "armed_model.properties": {"can_write_the_flag"},
+    "armed_model.properties": {"can_write_the_flag", "_assumed"},
     "armed_proofs.invariants": {"_never_written", "_has_done.says"},
 }
-"""The functions that choose by name and by set: of actions, of variables, of steps."""
+"""The functions that choose by name and by set: of actions, of variables, of steps, of assumptions."""
 
 OBJECTS = {"profile", "system"}
 """Names whose fields are data."""

@@ -1,6 +1,9 @@
 """The queries: which there are, that they are ground, what z3 answers; and what is no proof is not taken for one."""
 
 import itertools
+import os
+import signal
+import threading
 
 import pytest
 import z3
@@ -358,3 +361,17 @@ def test_what_a_grandchild_cannot_do_in_the_reference_is_proved_impossible():
 def test_nothing_is_impossible_by_an_invariant_that_is_empty(monkeypatch):
     monkeypatch.setattr(module, "invariant", lambda system: {})
     assert impossible_actions(SYSTEM) == set()
+
+
+def test_ctrl_c_while_z3_works_is_python_s_to_handle():
+    """Else it would be an `unknown`, and no interruption."""
+    numbers = [z3.Int(f"x{i}") for i in range(14)]
+    solver = z3.SimpleSolver()
+    solver.set("timeout", 1000)
+    solver.add(z3.Sum([x * x * x for x in numbers]) == 33, *[x > 5 for x in numbers[:4]])
+    solver.add(numbers[0] * numbers[1] * numbers[2] == numbers[3] * 7919 * numbers[4] + 1)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        solver.check()
+    timer.join()
