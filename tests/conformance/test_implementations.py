@@ -556,3 +556,15 @@ def test_a_history_that_is_cut_short_says_for_what():
 
     assert play(History("freezes", 1, freezes), Poor(), Coverage()) == "freeze"
     assert play(USED_AGAIN, Poor(), Coverage()) is None
+
+
+def test_what_differs_after_an_interruption_is_no_difference(monkeypatch):
+    monkeypatch.setattr(calls, "_interrupted", False)
+
+    class EndsByIt(ArmedFork):
+        def step(self, child, step):
+            calls._interrupted = True  # as where Ctrl-C has come to the child, too, and Python has dropped ours
+            raise BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt):
+        play(USED_AGAIN, EndsByIt(), Coverage())
