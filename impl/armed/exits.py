@@ -50,25 +50,27 @@ class Watch:
         self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
         self._files: dict[int, io.FileIO] = {}
 
-    def add(self, pid: int) -> int:
-        """Watch a child that is not reaped; return its pidfd. Raises `OSError`, then nothing is watched."""
+    def open(self, pid: int) -> int:
+        """Open and return the pidfd of a child that is not reaped, to be added. Raises `OSError`."""
         opened: list[io.FileIO] = []
-        try:
-            # One call of C code opens and records: no exception of a signal handler can fall between.
-            opened.extend(map(io.FileIO, map(os.pidfd_open, (pid,))))
-            return self.add_file(opened[0])
-        except BaseException:
-            for file in opened:
-                self._files[file.fileno()] = file
-                self.remove(file.fileno())
-            raise
-
-    def add_file(self, file: io.FileIO) -> int:
-        """Watch what is readable when something has happened, and close it as if it were a pidfd; return its number."""
-        number = file.fileno()
-        self._files[number] = file
-        self._epoll.register(number, select.EPOLLIN)
+        # One call of C code opens and records: no exception of a signal handler can fall between.
+        opened.extend(map(io.FileIO, map(os.pidfd_open, (pid,))))
+        number = opened[0].fileno()
+        self._files[number] = opened[0]
         return number
+
+    def add(self, pidfd: int) -> None:
+        """Watch what was opened. Raises `OSError`."""
+        self._epoll.register(pidfd, select.EPOLLIN)
+
+    def add_file(self, file: io.FileIO) -> None:
+        """Watch what is readable when something has happened, and close it as if it were a pidfd."""
+        self._files[file.fileno()] = file
+        self.add(file.fileno())
+
+    def opened(self) -> set[int]:
+        """Return the numbers of all that is open here, watched or not."""
+        return set(self._files)
 
     def wait(self, timeout: float) -> list[int]:
         """Return the pidfds of dead children, and what else is ready.

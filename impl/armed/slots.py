@@ -115,9 +115,9 @@ class SlotTable:
         return dict(self._tokens)
 
     @property
-    def is_full(self) -> bool:
-        """Whether all slots are in use."""
-        return len(self._tokens) == self.size
+    def free(self) -> int:
+        """How many slots are not in use."""
+        return self.size - len(self._tokens)
 
     def in_use_by(self, slot: int, token: int) -> bool:
         """Whether this is the assignment that a slot is in use by."""

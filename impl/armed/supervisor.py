@@ -135,8 +135,9 @@ class _Start:
     prelude: Callable[[], object] | None = None
     slot: int = 0
     token: int = 0
+    child: Child = field(init=False)  # its pid is 0 until it is recorded
     pids: list[int] = field(default_factory=list)  # what fork answered
-    child: Child | None = None
+    pidfd: int | None = None
     status: int | None = None  # of the child, once it has been ended
 
 
@@ -522,19 +523,22 @@ class Supervisor:
                     return self._refuse(args)
                 what = "closing" if self._is_closing else self._mode.value
                 raise NotRunning(f"no child is started while {what}: step() until there is a running event")
+            start = _Start(target, args, again=restart, prelude=prelude)
             try:
-                child = self._fork(_Start(target, args, again=restart, prelude=prelude))
+                self._fork([start])
             except SlotsExhausted:
                 if self._dead_end is None:
                     raise
-                child = self._refuse(args)
+                return self._refuse(args)
             if self._close_asked is not None:
                 self._close_if_asked()
-            return child
+            return start.child
 
     def _refuse(self, args: tuple[object, ...]) -> Child:
         assert self._dead_end is not None
-        return self._fork(_Start(_WithoutAccess(self._dead_end), args, Kind.DEAD_END))
+        start = _Start(_WithoutAccess(self._dead_end), args, Kind.DEAD_END)
+        self._fork([start])
+        return start.child
 
     def _may_refuse_in_recovery(self) -> bool:
         """Whether a dead-end child is started now: as long as others are being stopped, or it might never end."""
@@ -542,72 +546,92 @@ class Supervisor:
         may = self._dead_end is not None and self._mode is Mode.STOPPING and not self._is_closing
         return may and others and self._lifeline.is_held
 
-    def _fork(self, start: _Start) -> Child:
+    def _fork(self, starts: list[_Start]) -> None:
+        """Start these children. Raises `OSError`: then those before the one that was refused have been started."""
         _require_exit_statuses()
         flush_standard_streams()
-        self._starts.append(start)
+        self._starts += starts
         try:
-            return self._begin(start)
-        except SlotsExhausted:
-            self._starts.remove(start)
-            raise
+            self._begin(starts)
         except BaseException:
             if self._pid != os.getpid():
                 os._exit(1)  # a child must not become a second supervisor
             self._undo_starts()
             raise
 
-    def _begin(self, start: _Start) -> Child:
-        """Fork and record the child. Where an exception comes, at any bytecode, `start` tells what is to be undone.
+    def _begin(self, starts: list[_Start]) -> None:
+        """Fork and record children. Where an exception comes, at any bytecode, `_starts` tells what is to be undone.
 
-        Signals are blocked for the child's sake. Here that keeps handlers out only while there is one thread: another
-        one may get the signal, and Python runs its handler in the main thread nevertheless.
+        Each step is done for all before the next is done for any. After a fork every page that is written is copied:
+        what can be done before the first, or after the last, is not done between two.
+
+        Signals are blocked for the children's sake. Here that keeps handlers out only while there is one thread:
+        another one may get the signal, and Python runs its handler in the main thread nevertheless.
         """
-        generation = self._generation
         with signals_blocked() as mask:
-            rope = MUTE if self._bell is None else self._bell.rope()
-            if start.kind is Kind.WORKER:
-                start.slot, start.token = generation.slots.assign()
-            slot, token = start.slot, start.token
-            launch = Launch(
-                start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude,
-                self._lifeline, self._watch, rope,
-            )  # fmt: skip
-            # One call of C code starts a process and records the answer.
-            if self._spawning is not None:
-                with self._spawning(launch, generation.slots, self._lifeline) as spawn:
-                    start.pids.extend(itertools.starmap(spawn, ((),)))
-            else:
-                start.pids.extend(itertools.starmap(os.fork, ((),)))
-            if start.pids[0] == 0:
-                # Who has no slot has a word and a token that nobody looks at.
-                run_child(launch, generation.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q"))
-            key = draw_key(slot) if slot else b""
-            start.child = child = Child(
-                start.pids[0], slot, generation.number, start.args, start.kind, start.restarts,
-                start.target if start.again else None, key, token,
-            )  # fmt: skip
-            pidfd = self._watch.add(child.pid)
-            if slot:
-                generation.registry.enter(slot, child.pid, key)
-            self._note(EventKind.STARTUP if start.kind is Kind.STARTUP else EventKind.STARTED, child)
-            self._children[pidfd] = child
-            self._starts.remove(start)
-        return child
+            launches = [self._prepare(start, mask) for start in starts]
+            try:
+                for start, launch in zip(starts, launches, strict=True):
+                    # One call of C code starts a process and records the answer.
+                    if self._spawning is not None:
+                        with self._spawning(launch, self.slots, self._lifeline) as spawn:
+                            start.pids.extend(itertools.starmap(spawn, ((),)))
+                    else:
+                        start.pids.extend(itertools.starmap(os.fork, ((),)))
+                    if start.pids[0] == 0:
+                        # Who has no slot has a word and a token that nobody looks at.
+                        slot = launch.slot
+                        run_child(launch, self.slots.view(slot) if slot else memoryview(bytearray(8)).cast("Q"))
+                    start.pidfd = self._watch.open(start.pids[0])  # here, as a descriptor is what may be refused
+            finally:
+                if self._pid == os.getpid():
+                    for start in starts:
+                        if start.pidfd is not None:
+                            self._record(start, start.pidfd)
+
+    def _prepare(self, start: _Start, mask: Set[int]) -> Launch:
+        generation = self._generation
+        rope = MUTE if self._bell is None else self._bell.rope()
+        if start.kind is Kind.WORKER:
+            start.slot, start.token = generation.slots.assign()
+        slot, token = start.slot, start.token
+        start.child = Child(
+            0, slot, generation.number, start.args, start.kind, start.restarts, start.target if start.again else None,
+            draw_key(slot) if slot else b"", token,
+        )  # fmt: skip
+        return Launch(
+            start.target, start.args, generation.shared, slot, generation.number, token or 1, mask, start.prelude,
+            self._lifeline, self._watch, rope,
+        )  # fmt: skip
+
+    def _record(self, start: _Start, pidfd: int) -> None:
+        child = start.child
+        child.pid = start.pids[0]
+        if child.slot:
+            self.registry.enter(child.slot, child.pid, child.cancel_key)
+        self._note(EventKind.STARTUP if child.kind is Kind.STARTUP else EventKind.STARTED, child)
+        self._watch.add(pidfd)
+        self._children[pidfd] = child
+        self._starts.remove(start)
 
     def _undo_starts(self) -> None:
         """Leave nothing of a start that was cut short. If this is cut short itself, the next call begins with it."""
         if self._is_below(_STARTING):  # a signal handler called; who was interrupted goes on, or comes here himself
             return
-        for start in list(self._starts):
-            if start.child is None or start.child not in self._children.values():
+        starts = list(self._starts)
+        for start in starts:
+            if start.pids and start.child not in self._children.values():
                 self._undo(start)
-            self._starts.remove(start)
+        ear = set() if self._bell is None else {self._bell.ear.number}
+        for pidfd in self._watch.opened() - self._children.keys() - ear:
+            self._watch.remove(pidfd)
         if self._mode is not Mode.STOPPED:
             owned = {child.slot for child in self._children.values() if self._has_slot(child)}
             for slot in self.slots.in_use().keys() - owned:
                 self.slots.release(slot)  # 8.4.0 forgot this after a failed fork (commit 45f9b4646f2f)
             self.slots.recount()
+        for start in starts:
+            self._starts.remove(start)
 
     def _is_below(self, codes: Set[CodeType]) -> bool:
         """Whether one of these methods is under way below the caller. The stack cannot be wrong, as a mark can."""
@@ -619,16 +643,13 @@ class Supervisor:
         return False
 
     def _undo(self, start: _Start) -> None:
-        if not start.pids:
-            return
-        if start.child is None:
-            start.child = Child(start.pids[0], start.slot, self.generation, start.args, _token=start.token)
         child = start.child
+        child.pid = start.pids[0]
         if start.status is None:
             if self._has_slot(child):
                 self.registry.clear(child.slot)  # as in _reap
             start.status = exits.end(child.pid)
-        if self._mode is not Mode.STOPPED and child.slot:
+        if self._mode is not Mode.STOPPED and self._has_slot(child):
             word = self.slots.word(child.slot)
             if word != start.token or start.status == exits.UNKNOWN:  # it was quick, and armed already
                 self._note(EventKind.STARTED, child)  # who has crashed was started
@@ -662,7 +683,7 @@ class Supervisor:
                 raise
         if len(self._tellable()) == noted:
             self._advance()
-        if self._again:
+        if self._may_start_again():
             self._start_again()
         self._close_if_asked()
 
@@ -835,7 +856,7 @@ class Supervisor:
             assert self._startup is not None
             previous = None if self._previous is None else self._previous.shared
             self._deadlines = Deadlines(startup_at=time.monotonic() + self._startup_limit)
-            self._fork(_Start(self._startup, (previous,), Kind.STARTUP))
+            self._fork([_Start(self._startup, (previous,), Kind.STARTUP)])
             return
         if self._previous is not None:
             self._previous.retire()
@@ -872,7 +893,7 @@ class Supervisor:
         raise error
 
     def _may_start_again(self) -> bool:
-        return bool(self._again) and (self._is_closing or (self._mode is Mode.RUNNING and not self.slots.is_full))
+        return bool(self._again) and (self._is_closing or (self._mode is Mode.RUNNING and self.slots.free > 0))
 
     def _start_again(self) -> None:
         """Begin the work anew that was lost. Its new child tells what was begun: nothing is lost or begun twice.
@@ -881,12 +902,17 @@ class Supervisor:
         """
         if self._is_closing:
             self._again.clear()
+        begun = {child.restarts for child in self._children.values()}
+        starts: dict[Child, _Start] = {}
         for lost in list(self._again):
-            if not self._may_start_again():
-                return
-            if not any(child.restarts is lost for child in self._children.values()):
+            if lost in begun:
+                self._again.pop(lost, None)
+            elif len(starts) < self.slots.free:
                 assert lost._target is not None
-                self._fork(_Start(lost._target, lost.args, again=True, restarts=lost))
+                starts[lost] = _Start(lost._target, lost.args, again=True, restarts=lost)
+        if starts:
+            self._fork(list(starts.values()))
+        for lost in starts:
             self._again.pop(lost, None)
 
     def _note(self, kind: EventKind, child: Child | None = None) -> None:

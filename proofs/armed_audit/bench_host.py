@@ -9,6 +9,7 @@ Peers are used as their documents say, with one worker. Whoever waits here does 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import mmap
 import multiprocessing
@@ -25,7 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import Any, Final, Literal, NamedTuple, TextIO
 
-from armed import EventKind, SlotTable, Supervisor
+from armed import SlotTable, Supervisor
 from armed.exits import Lifeline
 
 LIMIT: Final = 60.0
@@ -230,32 +231,29 @@ def _say_that_it_rests() -> float:
     return time.monotonic()
 
 
-def recover(who: str, children: int, delay: float) -> dict[str, float]:
+def recover(how: str, children: int, delay: float) -> dict[str, float]:
     """Kill, wait and start anew; return after how many milliseconds all are gone, started, and at work."""
     reader, writer = os.pipe()
     with _closed(reader, writer):
-        times = _recover_armed if who == "armed" else _recover_raw
-        began, *ends = times(children, delay, reader, writer)
+        began, *ends = RECOVERIES[how](children, delay, reader, writer)
     return {name: (end - began) / 1e6 for name, end in zip(("gone", "started", "at work"), ends, strict=True)}
 
 
-def _recover_armed(children: int, delay: float, reader: int, writer: int) -> list[int]:
-    with Supervisor(slots=children) as supervisor:
-        started = [supervisor.start(_serve, writer) for _ in range(children)]
+def _recover_armed(children: int, delay: float, reader: int, writer: int, restart: bool) -> list[int]:
+    """With `restart` the supervisor starts them anew; else this program does, one after the other."""
+    made: list[int] = []  # when a generation was made: then those of the last are gone
+    with Supervisor(children, lambda: made.append(time.monotonic_ns())) as supervisor:
+        started = [supervisor.start(_serve, writer, restart=restart) for _ in range(children)]
         _hear(reader, children)
         supervisor.step(0.0)
         time.sleep(delay)
         times = [time.monotonic_ns()]
         os.kill(random.choice(started).pid, signal.SIGKILL)
-        while events := supervisor.step(LIMIT):
-            if any(event.kind is EventKind.RUNNING for event in events):
-                break
-        else:
-            _too_late()
-        times.append(time.monotonic_ns())
-        for _ in range(children):
+        while supervisor.generation == 1 or len(supervisor.children) < children * restart:
+            supervisor.step(LIMIT) or _too_late()
+        for _ in range(0 if restart else children):
             supervisor.start(_serve, writer)
-        times.append(time.monotonic_ns())
+        times += [made[-1], time.monotonic_ns()]
         _hear(reader, children)
         times.append(time.monotonic_ns())
         supervisor.close(LIMIT)
@@ -268,17 +266,26 @@ def _serve(me: Any, shared: None, writer: int) -> None:
         time.sleep(LIMIT)
 
 
-def _recover_raw(children: int, delay: float, reader: int, writer: int) -> list[int]:
-    """Do the least that there is to do: SIGKILL, wait, fork; with the same lifeline, so that no child is orphaned."""
+def _recover_raw(children: int, delay: float, reader: int, writer: int, one_first: bool) -> list[int]:
+    """Do the least that there is to do: SIGKILL, wait, fork; with the same lifeline, so that no child is orphaned.
+
+    With `one_first` the others are killed when the first is known to be dead. Without it all are at once: nobody could
+    do that for whom the first death is the news.
+    """
     lifeline = Lifeline()
     pids: list[int] = []
     try:
         pids += [_fork_raw(lifeline, writer) for _ in range(children)]
         _hear(reader, children)
-        time.sleep(delay)
-        times = [time.monotonic_ns()]
-        _end_raw(pids)
-        times.append(time.monotonic_ns())
+        first = os.pidfd_open(pids[-1])
+        with _closed(first):
+            time.sleep(delay)
+            times = [time.monotonic_ns()]
+            if one_first:
+                os.kill(pids[-1], signal.SIGKILL)
+                select.select([first], [], [], LIMIT)[0] or _too_late()
+            _end_raw(pids)
+            times.append(time.monotonic_ns())
         pids += [_fork_raw(lifeline, writer) for _ in range(children)]
         times.append(time.monotonic_ns())
         _hear(reader, children)
@@ -306,6 +313,14 @@ def _end_raw(pids: list[int]) -> None:
         os.kill(pid, signal.SIGKILL)
     while pids:
         os.waitpid(pids.pop(), 0)
+
+
+RECOVERIES: Final[dict[str, Callable[[int, float, int, int], list[int]]]] = {
+    "at once": functools.partial(_recover_raw, one_first=False),
+    "one first": functools.partial(_recover_raw, one_first=True),
+    "restart": functools.partial(_recover_armed, restart=True),
+    "start": functools.partial(_recover_armed, restart=False),
+}
 
 
 def engage(rounds: int, loops: int) -> dict[str, list[float]]:

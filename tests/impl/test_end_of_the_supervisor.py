@@ -99,7 +99,8 @@ def test_a_process_that_the_program_forks_for_itself_does_not_keep_children_aliv
                 may_end.close_write_end()
                 may_end.wait()  # outlives the supervisor
                 os._exit(0)
-            subprocess.Popen(["sleep", "3600"], close_fds=False, pass_fds=[])  # exec closes what fork copies
+            # Exec closes what fork copies; and it outlives the supervisor, too, until the test has ended.
+            subprocess.Popen(["cat"], close_fds=False, stdin=may_end.read_end)
             pids.open()
             may_end.wait(3600)
         finally:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import select
 import signal
 import sys
 import time
@@ -277,6 +278,84 @@ def test_what_cannot_be_begun_anew_now_is_begun_by_the_next_step(monkeypatch):
         assert sup.due_in() == 0.0
         assert kinds(sup.run(LIMIT))[-2:] == ["started", "exited"]
         assert len(calls) == 3
+
+
+def lost_work(sup, ready, work, number=4):
+    """Start so many children, that will be started again, and have one of them crash; return them."""
+
+    def lost(me, shared, name):
+        if me.generation > 1:
+            work(name)
+        elif name == number:
+            crash(me, shared)
+        else:
+            waiting(me, shared, ready)
+
+    children = []
+    for name in range(1, number + 1):
+        children.append(sup.start(lost, name, restart=True))
+        if name < number:
+            ready.wait()
+    return children
+
+
+@pytest.mark.parametrize("refused", ["fork", "pidfd_open"])
+def test_of_much_work_what_the_system_refuses_is_begun_by_the_next_step_and_the_rest_only_once(
+    refused, gate, monkeypatch
+):
+    said, real, calls = gate(), getattr(os, refused), []
+
+    def fails_at_the_third(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(24, "planted")
+        return real(*args)
+
+    with Supervisor() as sup:
+        lost = lost_work(sup, gate(), lambda name: said.open(f"{name} ".encode()))
+        monkeypatch.setattr(os, refused, fails_at_the_third)
+        with pytest.raises(OSError, match="planted"):
+            sup.run(LIMIT)
+        begun = sup.children
+        assert len(begun) == len(sup.slots.in_use()) == 2
+        events = sup.run(LIMIT)
+        started = [event.child for event in events if event.kind is EventKind.STARTED and event.generation == 2]
+        assert tuple(started[:2]) == begun
+        assert (len(started), {child.restarts for child in started}) == (4, {*lost})
+        assert all(child.outcome.decision is Decision.CLEAN for child in started)
+        assert sup.counts["crashed"] == 1
+        assert {*said.wait().split()} == {b"1", b"2", b"3", b"4"}
+
+
+def test_children_that_are_begun_anew_together_have_nothing_of_one_another(gate):
+    ready, said = gate(), gate()
+    with Supervisor() as sup:
+        lost_work(sup, ready, lambda name: said.open(f"{sorted(map(int, os.listdir('/proc/self/fd')))}\n".encode()))
+        sup.run(LIMIT)
+        descriptors = said.wait().splitlines()
+        assert len(descriptors) == 4
+        assert len(set(descriptors)) == 1, "a pidfd of a sibling was left open"
+
+
+def test_of_much_work_so_much_is_begun_anew_as_there_are_slots(gate, monkeypatch):
+    may_end = gate()
+
+    def work(*_):
+        assert select.select([may_end.read_end], [], [], LIMIT)[0]
+
+    with Supervisor(slots=3) as sup:
+        lost_work(sup, gate(), work, number=3)
+        monkeypatch.setattr(os, "fork", lambda: (monkeypatch.undo(), fork_fails()))
+        with pytest.raises(BlockingIOError):
+            sup.run(LIMIT)
+        others = [sup.start(work) for _ in range(2)]
+        sup.step(0.0)
+        assert [child.restarts is None for child in sup.children] == [True, True, False]
+        may_end.open()
+        sup.run(LIMIT)
+        begun = sup.run(LIMIT)
+        assert [child.outcome.decision for child in others] == [Decision.CLEAN] * 2
+        assert (sup.counts["started"], sup.counts["exited"], begun) == (8, 5, [])
 
 
 def test_closing_begins_nothing_anew(gate):

@@ -101,6 +101,11 @@ def crashing_at_first(me, shared):
         crashing(me, shared)
 
 
+def paused_at_first(me, shared):
+    if me.generation == 1:
+        paused(me, shared)
+
+
 def preparing(me, shared, previous):
     pass
 
@@ -145,9 +150,10 @@ PHASES = {
         {"startup": preparing, "stop_after": LIMIT},
     ),
     "restart": (
-        lambda sup, gate: dead(sup.start(crashing_at_first, restart=True)),
+        lambda sup, gate: (sup.start(paused_at_first, restart=True), dead(sup.start(crashing_at_first, restart=True))),
         lambda sup: sup.run(LIMIT),
-        ["started", "crashed", "stopping", "reset", "running", "started", "exited", *ENDING],
+        ["started", "started", "crashed", "stopping", "lost", "reset", "running", "started", "started", "exited",
+         "exited", *ENDING],
         {"stop_after": LIMIT},
     ),
     "cancel": (

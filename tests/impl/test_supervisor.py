@@ -520,7 +520,7 @@ class OutOfDescriptors(Watch):
 
     before = None
 
-    def add(self, pid):
+    def open(self, pid):
         if self.before is not None:
             self.before()
         free = os.dup(0)
@@ -528,7 +528,7 @@ class OutOfDescriptors(Watch):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
-            return super().add(pid)
+            return super().open(pid)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -540,6 +540,17 @@ def test_a_child_that_cannot_be_watched_is_ended_and_its_slot_released():
         with pytest.raises(OSError, match="Too many open files"):
             sup.start(lambda me, shared: signal.pause())
         assert (sup.children, sup.mode, sup.slots.word(1)) == ((), Mode.RUNNING, 0)
+
+
+def test_a_child_whose_pidfd_is_number_0_is_a_child_as_others(forked, reaped):
+    def body():
+        with Supervisor(slots=1) as sup:
+            os.close(0)  # the next descriptor that is opened has this number
+            child = sup.start(lambda me, shared: None)
+            assert kinds(sup.run(LIMIT)) == ["started", "exited"]
+            assert (child.pid > 0, child.outcome.status) == (True, 0)
+
+    assert reaped(forked(body)) == 42
 
 
 def test_a_child_that_cannot_be_watched_and_was_armed_already_has_crashed(gate):
@@ -619,9 +630,9 @@ def test_a_child_that_somebody_reaped_before_it_was_watched_has_crashed(armed):
         os._exit(0)
 
     class Late(Watch):
-        def add(self, pid):
+        def open(self, pid):
             os.waitid(os.P_PID, pid, os.WEXITED)
-            return super().add(pid)
+            return super().open(pid)
 
     with Supervisor(slots=1) as sup:
         sup._watch.close()
